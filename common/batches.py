@@ -1,0 +1,100 @@
+"""Batches read ahead by threads. What a step gets depends on (seed, step) alone, never on the number of threads."""
+
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import numpy as np
+
+from common.errors import UserError
+
+READ_AHEAD_BATCHES = 3
+
+
+def picture_order(count: int, seed: int, epoch: int) -> np.ndarray:
+    """The order of one epoch: a permutation of 0..count-1."""
+    return np.random.default_rng((seed, epoch, 0)).permutation(count)
+
+
+def sample_rng(seed: int, epoch: int, place: int) -> np.random.Generator:
+    """The chance of one sample (crop, flip, hole), from its epoch and its place in it."""
+    return np.random.default_rng((seed, epoch, 1, place))
+
+
+class Batches:
+    """An endless stream of batches that can start at any step.
+
+    Epochs follow one another without a gap: every picture is seen once an epoch, and a batch may hold the end of one
+    and the start of the next.
+
+    Args:
+        count: pictures in the set.
+        make: (index, rng) -> tuple of arrays, one sample. A UserError from it (a broken picture) is told once on stderr
+            and counted, and the next picture takes the place.
+        batch_size: samples per batch.
+        workers: threads; 0 makes each batch when it is asked for.
+
+    Raises (while iterating):
+        UserError: more than 1 % of the pictures are broken; all that were met are named.
+    """
+
+    def __init__(self, count: int, make: Callable, batch_size: int, seed: int, workers: int = 2):
+        self.count, self.make, self.batch_size, self.seed, self.workers = count, make, batch_size, seed, workers
+        self.broken: dict[int, str] = {}
+        self._orders: dict[int, np.ndarray] = {}
+
+    def __call__(self, first_step: int) -> Iterator[tuple[np.ndarray, ...]]:
+        """Yields the batches of steps first_step, first_step + 1, …: tuples of arrays [batch_size, …]."""
+        if self.workers == 0:
+            step = first_step
+            while True:
+                yield self._stack([self._sample(number) for number in self._numbers(step)])
+                step += 1
+        cv2.setNumThreads(1)  # the threads here are the parallelism
+        with ThreadPoolExecutor(self.workers, "reader") as pool:
+            ahead = deque()
+            step = first_step
+            try:
+                while True:
+                    while len(ahead) < READ_AHEAD_BATCHES:
+                        ahead.append([pool.submit(self._sample, number) for number in self._numbers(step)])
+                        step += 1
+                    yield self._stack([sample.result() for sample in ahead.popleft()])
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+
+    def _numbers(self, step: int) -> range:
+        return range(step * self.batch_size, (step + 1) * self.batch_size)
+
+    def _sample(self, number: int) -> tuple[np.ndarray, ...]:
+        epoch, place = divmod(number, self.count)
+        for later in range(self.count):
+            index = int(self._order(epoch)[(place + later) % self.count])
+            if index in self.broken:
+                continue
+            try:
+                return self.make(index, sample_rng(self.seed, epoch, place))
+            except UserError as problem:
+                self._note_broken(index, str(problem))
+        raise UserError("no picture of the set can be read")
+
+    def _order(self, epoch: int) -> np.ndarray:
+        orders = self._orders  # replaced as a whole, never changed in place: several threads read it
+        if epoch not in orders:
+            orders = {old: order for old, order in orders.items() if old == epoch - 1}
+            orders[epoch] = picture_order(self.count, self.seed, epoch)
+            self._orders = orders
+        return orders[epoch]
+
+    def _note_broken(self, index: int, problem: str) -> None:
+        if index not in self.broken:
+            self.broken[index] = problem
+            print(f"skipped: {problem} ({len(self.broken)} broken so far)", file=sys.stderr)
+        if len(self.broken) > max(1, self.count // 100):
+            listing = "\n  ".join(sorted(self.broken.values()))
+            raise UserError(f"{len(self.broken)} of {self.count} pictures are broken, more than 1 %:\n  {listing}")
+
+    def _stack(self, samples: list[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
+        return tuple(np.stack(column) for column in zip(*samples, strict=True))

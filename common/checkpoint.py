@@ -1,0 +1,245 @@
+"""Two things, never mixed: weights (one `.safetensors`, for inference) and state (a folder, to resume exactly).
+
+Tensors are stored by structured name (`completion.conv1.weight`, `completion.conv1.weight/moment1`). Paddle's own
+optimiser state is keyed by generated names, which change with the order of construction. Nothing here unpickles.
+"""
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import paddle
+from paddle import nn
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from common import __version__
+from common.errors import UserError
+
+KEEP_LAST = 2
+
+
+# ---- weights
+
+
+def save_weights(path: str | Path, networks: dict[str, nn.Layer], metadata: dict) -> Path:
+    """Writes the networks that inference needs, atomically.
+
+    Args:
+        path: ends in `.safetensors`.
+        networks: name -> network; tensors are named `name.structured.name`.
+        metadata: JSON values: the paper, the network's arguments, picture size, step … The code version is added.
+    """
+    path = Path(path)
+    tensors = {key: value.numpy() for key, value in _named_tensors(networks).items()}
+    text = {"metadata": json.dumps({**metadata, "code_version": __version__})}
+    _replace(path, lambda temporary: save_file(tensors, temporary, metadata=text))
+    return path
+
+
+def read_weights(path: str | Path) -> tuple[dict[str, np.ndarray], dict]:
+    """Reads a `.safetensors` file that `save_weights` wrote.
+
+    Returns:
+        (tensors by name, metadata).
+
+    Raises:
+        UserError: no such file, not safetensors, or not written by this suite.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"there is no weights file {path}")
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > 100_000_000:
+                raise ValueError("header too long")
+            header = json.loads(file.read(length))
+        tensors = load_file(path)
+    except (SafetensorError, ValueError, OSError, UnicodeDecodeError):
+        raise UserError(
+            f"{path} is no safetensors file (or a broken one); published .pth, .pdparams and .t7 files are "
+            "brought over by the paper's `convert` command"
+        ) from None
+    try:
+        return tensors, json.loads(header["__metadata__"]["metadata"])
+    except (KeyError, TypeError, ValueError):
+        raise UserError(f"{path} was not written by this suite: it carries no description of its network") from None
+
+
+def load_network(network: nn.Layer, tensors: dict[str, np.ndarray], name: str, source: str | Path = "") -> None:
+    """Fills a network from the tensors named `name.…`, strictly.
+
+    Raises:
+        UserError: a tensor is missing, left over or of another shape; the first few are named.
+    """
+    given = {key[len(name) + 1 :]: value for key, value in tensors.items() if key.startswith(name + ".")}
+    wanted = network.state_dict()
+    problems = [f"{name}.{key} is missing" for key in wanted if key not in given]
+    problems += [f"{name}.{key} is not part of the network" for key in given if key not in wanted]
+    for key, tensor in wanted.items():
+        if key in given and list(given[key].shape) != list(tensor.shape):
+            problems.append(f"{name}.{key} has shape {list(given[key].shape)}, the network {list(tensor.shape)}")
+    if problems:
+        more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
+        raise UserError(f"{source or 'these weights'} do not fit the network: {'; '.join(problems[:3])}{more}")
+    for key, tensor in wanted.items():
+        tensor.set_value(given[key].astype(_numpy_dtype(tensor)))
+
+
+def _numpy_dtype(tensor: paddle.Tensor) -> str:
+    return str(tensor.dtype).rpartition(".")[2]
+
+
+def _named_tensors(networks: dict[str, nn.Layer]) -> dict[str, paddle.Tensor]:
+    return {f"{name}.{key}": value for name, net in networks.items() for key, value in net.state_dict().items()}
+
+
+# ---- state
+
+
+def save_state(folder: str | Path, networks: dict, optimizers: dict, progress: dict) -> Path:
+    """Writes everything that a run needs to go on exactly, as the folder `step_0000200` inside `folder`.
+
+    Chance needs no saving: every random choice of a run is a function of (seed, step).
+
+    Args:
+        networks: name -> network.
+        optimizers: name -> optimiser of the network of the same name.
+        progress: JSON values; `step` is the number of steps done, `score` (optional) ranks checkpoints, larger is
+            better.
+
+    Raises:
+        OSError: the disk is full or not writable. The checkpoints written before stay whole.
+    """
+    final = Path(folder) / f"step_{progress['step']:07d}"
+    if read_progress(final) is not None:
+        return final  # the same step of the same run
+    _remove(final)
+    tensors = {key: value.numpy() for key, value in _named_tensors(networks).items()}
+    for name, optimizer in optimizers.items():
+        tensors |= {key: value.numpy() for key, value in _named_moments(name, networks[name], optimizer).items()}
+
+    def write(temporary: Path) -> None:
+        temporary.mkdir()
+        save_file(tensors, temporary / "state.safetensors")
+        (temporary / "progress.json").write_text(json.dumps(progress, indent=1))
+        for path in temporary.iterdir():
+            _flush(path)
+
+    _replace(final, write)
+    _prune(Path(folder))
+    return final
+
+
+def load_state(folder: str | Path, networks: dict, optimizers: dict) -> dict:
+    """Brings networks and optimisers to the state that `save_state` wrote, and returns its progress.
+
+    Raises:
+        UserError: the folder is no whole checkpoint, or it does not fit the networks or optimisers.
+    """
+    folder = Path(folder)
+    progress = read_progress(folder)
+    if progress is None:
+        raise UserError(f"{folder} is no whole checkpoint")
+    tensors = load_file(folder / "state.safetensors")
+    for name, optimizer in optimizers.items():
+        _create_moments(networks[name], optimizer)
+    for name, network in networks.items():
+        load_network(network, {key: value for key, value in tensors.items() if "/" not in key}, name, folder)
+    wanted = {}
+    for name, optimizer in optimizers.items():
+        wanted |= _named_moments(name, networks[name], optimizer)
+    given = {key for key in tensors if "/" in key}
+    if wanted.keys() != given:
+        odd = sorted(wanted.keys() ^ given)
+        raise UserError(f"{folder} was written by another optimiser: {', '.join(odd[:3])} and {len(odd)} in all differ")
+    for key, tensor in wanted.items():
+        tensor.set_value(tensors[key].reshape(tensor.shape))
+    return progress
+
+
+def newest_state(folder: str | Path) -> Path | None:
+    """The newest whole checkpoint below a folder, or None."""
+    whole = [path for path in Path(folder).glob("step_*") if read_progress(path) is not None]
+    return max(whole, key=lambda path: int(path.name[5:]), default=None)
+
+
+def read_progress(folder: Path) -> dict | None:
+    """What `save_state` noted, or None when the folder is no whole checkpoint."""
+    if not re.fullmatch(r"step_\d+", folder.name) or not (folder / "state.safetensors").is_file():
+        return None
+    try:
+        return json.loads((folder / "progress.json").read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _named_moments(name: str, network: nn.Layer, optimizer: paddle.optimizer.Optimizer) -> dict[str, paddle.Tensor]:
+    """The optimiser's tensors by structured name: `completion.conv1.weight/moment1`."""
+    moments = {}
+    state = {key: value for key, value in optimizer.state_dict().items() if isinstance(value, paddle.Tensor)}
+    for key, parameter in network.named_parameters():
+        prefix = parameter.name + "_"
+        for generated, tensor in state.items():
+            if generated.startswith(prefix):
+                kind = re.sub(r"_\d+$", "", generated[len(prefix) :]).strip("_")
+                moments[f"{name}.{key}/{kind}"] = tensor
+    return moments
+
+
+def _create_moments(network: nn.Layer, optimizer: paddle.optimizer.Optimizer) -> None:
+    """Takes one step along a gradient of zero: Paddle creates an optimiser's tensors only at its first step."""
+    optimizer.clear_grad()
+    sum((p * 0).sum() for p in network.parameters() if not p.stop_gradient).backward()
+    optimizer.step()
+    optimizer.clear_grad()
+
+
+# ---- disk
+
+
+def _replace(final: Path, write) -> None:
+    """Calls write(temporary path) beside `final` and renames: `final` is either whole or as it was before."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    temporary = final.with_name(f".writing-{final.name}")
+    _remove(temporary)
+    try:
+        write(temporary)
+        if temporary.is_file():
+            _flush(temporary)
+        temporary.replace(final)
+        _flush(final.parent)
+    except BaseException:
+        _remove(temporary)
+        raise
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _prune(folder: Path) -> None:
+    """Keeps the newest KEEP_LAST checkpoints and the one with the best score."""
+    known = {path: read_progress(path) for path in sorted(folder.glob("step_*"))}
+    whole = [path for path, progress in known.items() if progress is not None]
+    keep = set(whole[-KEEP_LAST:])
+    scored = [path for path in whole if "score" in known[path]]
+    if scored:
+        keep.add(max(scored, key=lambda path: known[path]["score"]))
+    for path in known.keys() - keep:
+        _remove(path)

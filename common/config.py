@@ -1,0 +1,77 @@
+"""A frozen dataclass becomes a command line; its values are saved beside the run."""
+
+import dataclasses
+from pathlib import Path
+from typing import TypeVar
+
+import tyro
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class RunSettings:
+    """The flags that every `train` command shares. A paper's Config adds its own below them.
+
+    The text under each field is its help; the bracket at the end says where the value comes from.
+    """
+
+    preset: tyro.conf.Suppress[str] = ""
+    """name of the preset these values started from [ours]"""
+    data_dir: Path | None = None
+    """folder or zip with the pictures [none: the preset draws its own or asks]"""
+    run_dir: Path | None = None
+    """folder for everything the run writes [none: runs/PAPER/PRESET]"""
+    device: str = "auto"
+    """auto, cpu, gpu or gpu:N; auto takes the first card if Paddle can use one [ours]"""
+    seed: int = 0
+    """start of every chain of chance: weights, order, crops, holes [ours]"""
+    resume: str = "auto"
+    """auto: go on from the run folder's newest checkpoint; never: start anew and move the old run aside; or the path of
+    a checkpoint folder [ours]"""
+    total_steps: int = 1
+    """optimisation steps of the whole run [each paper sets it]"""
+    batch_size: int = 1
+    """pictures per step [each paper sets it]"""
+    workers: int = 2
+    """threads that read and prepare pictures ahead of need; 0 reads in the loop [ours]"""
+    save_minutes: float = 5.0
+    """minutes between checkpoints; one more is written at the end and on Ctrl-C or SIGTERM [ours]"""
+    preview_steps: int = 500
+    """steps between preview pictures, after those at steps 1, 50 and 200 [ours]"""
+    max_minutes: float = 0.0
+    """stop after so many minutes of this session, saved and ready to resume; 0 is no limit [ours]"""
+
+
+# Fields that may differ between a run and its resumption: none of them changes what a step computes.
+FREE_FIELDS = {
+    *("data_dir", "run_dir", "device", "resume", "total_steps", "workers", "save_minutes", "preview_steps"),
+    *("max_minutes", "preset"),
+}
+
+
+def choose(presets: dict[str, tuple[str, T]], argv: list[str] | None, prog: str, description: str) -> T:
+    """Reads `PRESET [--flag value …]` from the command line.
+
+    Args:
+        presets: name -> (one line of help, config); every field of the config becomes a flag.
+        argv: the arguments; None takes the process's own.
+
+    Returns:
+        The preset's config with the flags applied. Mistakes in the flags end with exit status 2.
+    """
+    named = {name: (text, dataclasses.replace(config, preset=name)) for name, (text, config) in presets.items()}
+    return tyro.extras.overridable_config_cli(named, args=argv, prog=prog, description=description)
+
+
+def to_json(config) -> dict:
+    """The config as plain JSON values (paths become text, tuples lists)."""
+
+    def plain(value):
+        if isinstance(value, Path):
+            return str(value)
+        if isinstance(value, tuple | list):
+            return [plain(item) for item in value]
+        return value
+
+    return {field.name: plain(getattr(config, field.name)) for field in dataclasses.fields(config)}

@@ -1,0 +1,80 @@
+"""Where a run computes: picks CPUPlace or CUDAPlace, and starts Paddle's chain of chance."""
+
+import contextlib
+import ctypes
+import io
+import os
+import sys
+import warnings
+
+from common.errors import UserError
+
+warnings.filterwarnings("ignore", message="No ccache found")
+warnings.filterwarnings("ignore", message="When training, we now always track global mean and variance")
+try:
+    with contextlib.redirect_stderr(io.StringIO()):  # it warns about every OMP_NUM_THREADS that is not 1
+        import paddle
+except ImportError:
+    raise ImportError(
+        'PaddlePaddle is not installed: pip install -e ".[cpu]", or for a graphics card see "GPU" in README.md'
+    ) from None
+
+
+def open_device(name: str = "auto") -> paddle.CPUPlace | paddle.CUDAPlace:
+    """Makes a device the one that Paddle computes on.
+
+    Args:
+        name: `auto` (the first card that answers, else the processor), `cpu`, `gpu` or `gpu:N`.
+
+    Raises:
+        UserError: a card was asked for and cannot be used. Asked before Paddle is, which would abort the process.
+    """
+    kind, _, number = name.partition(":")
+    if kind not in ("auto", "cpu", "gpu") or (number and (kind != "gpu" or not number.isdigit())):
+        raise UserError(f"unknown device {name!r}; use auto, cpu, gpu or gpu:N")
+    cards = count_cards()
+    if kind == "cpu" or (kind == "auto" and cards == 0):
+        _keep_freed_memory()
+        paddle.set_device("cpu")
+        return paddle.CPUPlace()
+    if not paddle.is_compiled_with_cuda():
+        raise UserError(
+            f"--device {name}: this is the CPU build of PaddlePaddle {paddle.__version__}; install paddlepaddle-gpu "
+            "(README.md, GPU) or use --device cpu"
+        )
+    if int(number or 0) >= cards:
+        raise UserError(f"--device {name}: Paddle finds {cards} usable card(s) on this machine; use --device cpu")
+    paddle.set_device(f"gpu:{number or 0}")
+    return paddle.CUDAPlace(int(number or 0))
+
+
+def count_cards() -> int:
+    """Graphics cards that this build of Paddle can use; 0 for a CPU build and where no driver answers."""
+    if not paddle.is_compiled_with_cuda():
+        return 0
+    try:
+        return paddle.device.cuda.device_count()
+    except Exception:  # a missing or too old driver raises various errors from C++; no card answers either way
+        return 0
+
+
+def describe(place: paddle.CPUPlace | paddle.CUDAPlace) -> str:
+    """One line for the log: device, threads, Paddle version."""
+    if isinstance(place, paddle.CUDAPlace):
+        where = f"{paddle.device.cuda.get_device_name(place.get_device_id())} ({place})"
+    else:
+        where = f"CPU, {os.environ['OMP_NUM_THREADS']} threads"
+    return f"{where}, paddlepaddle {paddle.__version__}"
+
+
+def _keep_freed_memory() -> None:
+    """Tells glibc to keep freed memory: otherwise every step maps and clears its feature maps anew (10 % of a step)."""
+    if not sys.platform.startswith("linux"):
+        return
+    m_trim_threshold, m_mmap_threshold = -1, -3
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(m_mmap_threshold, 1 << 30)
+        libc.mallopt(m_trim_threshold, (1 << 31) - 1)
+    except (OSError, AttributeError):  # another C library: nothing to tune
+        pass

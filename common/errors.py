@@ -1,0 +1,22 @@
+"""A user's mistake is one clear line and exit status 2; a bug keeps its stack trace."""
+
+import functools
+import sys
+
+
+class UserError(Exception):
+    """Something the user can put right: what was wrong, the value, what to do."""
+
+
+def one_line_errors(main):
+    """Decorates a command's `main(argv)`: a `UserError` becomes `error: …` on stderr and exit status 2."""
+
+    @functools.wraps(main)
+    def command(argv=None):
+        try:
+            return main(argv)
+        except UserError as mistake:
+            print(f"error: {mistake}", file=sys.stderr)
+            raise SystemExit(2) from None
+
+    return command

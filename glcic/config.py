@@ -1,0 +1,148 @@
+"""Every setting of GLCIC and its presets. Config itself holds the paper's values for Places2."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from common.config import RunSettings
+from common.images import Crop
+from glcic.holes import Placement
+from glcic.model import Output
+
+
+@dataclass(frozen=True)
+class Config(RunSettings):
+    """Train GLCIC: completion network alone, then discriminators alone, then both (Algorithm 1)."""
+
+    total_steps: int = 500_000
+    """steps of all three phases together [Sec. 4: T_train]"""
+    completion_steps: int = 90_000
+    """T_C, first steps: the completion network alone, with the MSE loss [Sec. 4]"""
+    discriminator_steps: int = 10_000
+    """T_D, next steps: the discriminators alone; the rest trains both [Sec. 4]"""
+    batch_size: int = 96
+    """pictures per step [Sec. 4]"""
+
+    image_px: int = 256
+    """side of the training pictures, a multiple of 4 [Sec. 3.3]"""
+    crop: Crop = "random"
+    """how a picture becomes a square: random and random160 as in the paper, squash as in the article [Sec. 4]"""
+    flip: bool = False
+    """mirror half of the pictures [ours]"""
+    hole_px: tuple[int, int] = (96, 128)
+    """shortest and longest side of the training holes [Sec. 3.3]"""
+    local_px: int = 128
+    """side of the patch that the local discriminator sees [Sec. 3.3]"""
+    placement: Placement = "paper"
+    """how hole and patches are placed; see holes.sample [Sec. 3.3]"""
+
+    base_channels: int = 64
+    """outputs of each network's first layer; all widths follow [Table 1]"""
+    global_convs: int = 6
+    """convolutions of the global discriminator, 5 or 6 [Table 2]"""
+    output: Output = "sigmoid"
+    """last function of the completion network [Sec. 3.2]"""
+    mask_channel: bool = True
+    """give the hole to the completion network as its fourth input channel [Sec. 3.2]"""
+    fill: Literal["mean", "grey"] = "mean"
+    """colour under the hole: the training set's mean, or mid grey [official code]"""
+    norm_first: bool = True
+    """normalise before the ReLU (paper) or after it (otenim) [official weights]"""
+    norm_momentum: float = 0.9
+    """share of the running statistics that a step keeps [official code: Torch's 0.1]"""
+    norm_epsilon: float = 1e-5
+    """added to the variance [official code]"""
+
+    optimizer: Literal["adadelta", "adam"] = "adadelta"
+    """of both networks; adadelta has rho 0.9, epsilon 1e-6 [Sec. 4]"""
+    learning_rate: float = 1.0
+    """factor of the optimiser's step; 1 is plain ADADELTA [Sec. 4]"""
+    adversarial_weight: float = 4e-4
+    """alpha of Eq. 4 [Sec. 4]"""
+    minimax: bool = False
+    """C minimises log(1 - D) as in Eq. 4, not -log D [D8]"""
+    init_completion: Path | None = None
+    """weights to start the completion network from; its arguments come from the file [ours]"""
+    init_discriminator: Path | None = None
+    """weights to start the discriminators from [ours]"""
+
+
+PAPER = Config()
+
+PAPER_CELEBA = replace(
+    PAPER,
+    image_px=160,  # Sec. 4.4: short side 160..178, random 160 x 160
+    crop="random160",
+    hole_px=(48, 96),
+    local_px=96,
+    global_convs=5,
+)
+
+ARTICLE_EPOCH_STEPS = 192_469 // 64  # the article trains on 95 % of CelebA's 202,599 pictures and drops the rest of 64
+
+ARTICLE = replace(
+    PAPER,
+    total_steps=146 * ARTICLE_EPOCH_STEPS,
+    completion_steps=101 * ARTICLE_EPOCH_STEPS,  # its test `pass_id <= 100` makes 101 epochs of the completion network
+    discriminator_steps=0,  # D10: the article has no phase of the discriminators alone
+    batch_size=64,
+    image_px=128,
+    crop="squash",
+    hole_px=(24, 48),
+    local_px=64,
+    placement="article",
+    output="tanh",
+    fill="grey",
+    norm_momentum=0.99,
+    norm_epsilon=1e-3,
+    optimizer="adam",
+    learning_rate=1e-3,
+)
+
+CPU = replace(
+    PAPER_CELEBA,
+    total_steps=3_200,
+    completion_steps=2_600,
+    discriminator_steps=100,
+    batch_size=16,
+    image_px=96,
+    crop="random160",
+    flip=True,
+    hole_px=(28, 48),
+    local_px=48,
+    base_channels=16,
+    optimizer="adam",
+    learning_rate=1e-3,
+    preview_steps=250,
+)
+
+QUICK = replace(
+    CPU,
+    total_steps=600,
+    completion_steps=480,
+    discriminator_steps=40,
+    image_px=64,
+    hole_px=(16, 32),
+    local_px=32,
+    preview_steps=100,
+)
+
+TINY = replace(  # for tests: seconds
+    QUICK,
+    total_steps=6,
+    completion_steps=2,
+    discriminator_steps=2,
+    batch_size=4,
+    image_px=32,
+    hole_px=(8, 16),
+    local_px=16,
+    base_channels=8,
+)
+
+PRESETS = {
+    "quick": ("drawn faces at 64 px: minutes on two processor cores, needs no data", QUICK),
+    "cpu": ("CelebA or your own pictures at 96 px, small networks: under an hour on two cores", CPU),
+    "article": ("the article's settings with its mistakes mended: CelebA at 128 px, one GPU", ARTICLE),
+    "paper-celeba": ("the paper's settings for CelebA at 160 px", PAPER_CELEBA),
+    "paper": ("the paper's settings for Places2 at 256 px", PAPER),
+}
