@@ -1,16 +1,16 @@
 """Draws small data sets in the official layouts, so that every machine has something to train on.
 
-`write_faces` makes a CelebA of drawn faces. A face is drawn from back to front at twice its size: background, hair behind, neck and
-clothes, ears, head, features, hair in front; then one light shades the whole figure. Both sides of a face come from the same
-`Look`, so a network that fills a hole has to carry over skin, eyes, hair and light from what it sees. Lengths are pixels
-of aligned CelebA (178 x 218), counted from the middle between the eyes: x to the viewer's right, y down.
+`write_faces` makes a CelebA of drawn faces. A face is drawn from back to front at twice its size: background, hair
+behind, neck and clothes, ears, head, features, hair in front; then one light shades the whole figure. Both sides of a
+face come from one `Look`, so a network that fills a hole has to carry over skin, eyes, hair and light from what it
+sees. Lengths are pixels of aligned CelebA (178 x 218), counted from the middle between the eyes: x to the viewer's
+right, y down.
 """
 
 import json
 import math
 import os
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from tqdm import tqdm
 from common.errors import UserError, one_line_errors
 
 VERSION = 1  # raised whenever the same seed gives other pictures: sets written before are then drawn again
-MARKER = "synthetic.json"
+PICTURES, PARTITION, MARKER = "img_align_celeba", "list_eval_partition.txt", "synthetic.json"
 JPEG_QUALITY = 92
 
 WIDTH, HEIGHT = 178, 218
@@ -39,7 +39,15 @@ SKINS = (
     + ((182, 124, 86), (148, 96, 64), (112, 70, 46), (82, 50, 34))  # dark
 )
 DARK_HAIR = ((22, 18, 18), (40, 27, 22), (66, 42, 28))
-FAIR_HAIR = ((96, 62, 38), (128, 84, 50), (166, 118, 70), (206, 166, 108), (226, 198, 148), (126, 52, 26), (164, 76, 34))
+FAIR_HAIR = (
+    (96, 62, 38),
+    (128, 84, 50),
+    (166, 118, 70),
+    (206, 166, 108),
+    (226, 198, 148),
+    (126, 52, 26),
+    (164, 76, 34),
+)
 GREY_HAIR = ((120, 118, 118), (168, 166, 164), (206, 204, 202))
 DYED_HAIR = ((70, 90, 170), (180, 70, 120), (60, 130, 120), (130, 80, 160))
 DARK_IRISES = ((58, 36, 22), (84, 54, 30), (118, 82, 42))
@@ -129,10 +137,11 @@ def muted(rng: np.random.Generator) -> Colour:
 
 def sample_look(rng: np.random.Generator) -> Look:
     """Draws the parameters of a face; what belongs together (age and grey hair, skin and iris) is drawn together."""
-    masculine, tone, age = bool(rng.random() < 0.5), float(rng.uniform(0, len(SKINS) - 1.001)), float(rng.uniform() ** 1.6)
-    skin = mix(SKINS[int(tone)], SKINS[int(tone) + 1], tone % 1)
-    skin = tuple(float(np.clip(level + change, 20, 255)) for level, change in zip(skin, rng.normal(0, 3, 3), strict=True))
+    masculine, age = bool(rng.random() < 0.5), float(rng.uniform() ** 1.6)
+    tone = float(rng.uniform(0, len(SKINS) - 1.001))
     fair = tone < 4.5
+    skin = mix(SKINS[int(tone)], SKINS[int(tone) + 1], tone % 1)
+    skin = tuple(level + float(change) for level, change in zip(skin, rng.uniform(-5, 5, 3), strict=True))
     return Look(
         masculine=masculine,
         skin=skin,
@@ -188,8 +197,9 @@ def sample_hair(rng: np.random.Generator, masculine: bool, fair: bool, age: floa
 
 
 def sample_eyes(rng: np.random.Generator, masculine: bool, fair: bool) -> dict:
+    iris = one_of(rng, DARK_IRISES + FAIR_IRISES if fair else DARK_IRISES)
     return {
-        "iris": mix(one_of(rng, DARK_IRISES + FAIR_IRISES if fair else DARK_IRISES), (60, 40, 30), float(rng.uniform(0, 0.3))),
+        "iris": mix(iris, (60, 40, 30), float(rng.uniform(0, 0.3))),
         "eye_open": float(rng.uniform(0.7, 1.1)),
         "eye_size": float(rng.uniform(0.9, 1.1)),
         "slant": float(rng.uniform(-1.8, 1.2)),
@@ -290,10 +300,10 @@ class Canvas:
         left, top, right, bottom = self.box(corners, 2)
         mask = np.zeros((bottom - top, right - left), np.uint8)
         cv2.fillPoly(mask, [corners - (left * 16, top * 16)], 255, cv2.LINE_AA, 4)
-        weight = mask * np.float32(1 / 255)
-        clipped = cv2.blendLinear(self.pixels[top:bottom, left:right], before[top:bottom, left:right], weight, 1 - weight)
+        weight, part = mask * np.float32(1 / 255), (slice(top, bottom), slice(left, right))
+        clipped = cv2.blendLinear(self.pixels[part], before[part], weight, 1 - weight)
         self.pixels[:] = before
-        self.pixels[top:bottom, left:right] = clipped
+        self.pixels[part] = clipped
 
 
 def curve(points, closed: bool = False, steps: int = 8) -> np.ndarray:
@@ -355,11 +365,11 @@ def wavy(look: Look, points) -> np.ndarray:
     return points
 
 
-def draw_locks(canvas: Canvas, look: Look, outer, inner, rng: np.random.Generator, count: int, combed_across: bool) -> None:
-    """Fills the hair between two curves of equal length and draws single strands in it.
+def draw_locks(canvas: Canvas, look: Look, outer, inner, rng: np.random.Generator, count: int, across: bool) -> None:
+    """Fills the hair between two curves of equal length and draws `count` strands in it.
 
     Args:
-        combed_across: strands lead from the inner curve to the outer one (short hair), else along them (long hair).
+        across: strands lead from the inner curve to the outer one (short hair), else along them (long hair).
     """
     canvas.fill(np.concatenate([outer, inner[::-1]]), look.hair)
     last = len(outer) - 1
@@ -367,8 +377,8 @@ def draw_locks(canvas: Canvas, look: Look, outer, inner, rng: np.random.Generato
         if tone > 0:
             colour = mix(look.hair, DAYLIGHT, min(0.5, 0.6 * tone))
         else:
-            colour = mix(look.hair, BLACK, min(0.6, -1.6 * tone))
-        if combed_across:
+            colour = mix(look.hair, BLACK, min(0.4, -1.2 * tone))
+        if across:
             at = int(first * last)
             lean = look.comb * (1 if outer[at, 0] > look.parting else -1) * math.sin(math.pi * first)
             start, end = inner[at], outer[int(np.clip(at + lean, 0, last))]
@@ -389,7 +399,7 @@ def draw_back_hair(canvas: Canvas, look: Look, rng: np.random.Generator) -> None
         right = [(0, -65 - v), (30, -56 - v), (47 + v * 0.6, -26), (51 + v, 14), (51 + 1.3 * v, low - 26)]
         outer = wavy(look, mirror(right + [(47 + 0.8 * v, low - 5), (36, low)]))
         canvas.fill(outer, dark)
-        draw_locks(canvas, look, outer, outer * (0.72, 0.95) + (0, 12), rng, 70, combed_across=False)
+        draw_locks(canvas, look, outer, outer * (0.72, 0.9) + (0, 5), rng, 70, across=False)
         canvas.fill(outer * (0.8, 1) + (0, 12), dark, 1, 1.5)
     elif look.style == "curly":
         for angle in np.linspace(-0.45, math.pi + 0.45, 30):
@@ -419,8 +429,8 @@ def draw_body(canvas: Canvas, look: Look) -> None:
     neckline = [(-reach, 82), (0, dip), (reach, 82)]
     if look.collar in ("round", "wide"):
         neckline = curve([neckline[0], (-reach * 0.6, dip - 4), (0, dip), (reach * 0.6, dip - 4), neckline[2]])
-    left, right = curve([(-120, 126), (-92, slope + 2), (-reach, 82)]), curve([(reach, 82), (92, slope + 2), (120, 126)])
-    outline = np.concatenate([left, neckline, right, [(120, 150), (-120, 150)]])
+    shoulder = curve([(reach, 82), (92, slope + 2), (120, 126), (120, 150)])
+    outline = np.concatenate([shoulder[::-1] * (-1, 1), neckline, shoulder])
     canvas.fill(outline, cloth)
     if look.stripes:
         before = canvas.pixels.copy()
@@ -467,7 +477,7 @@ def draw_head(canvas: Canvas, look: Look) -> None:
     right = [(x * w, y) for x, y in right]
     right += [(36 * jaw, 36), (26 * jaw, 52 + look.chin * 0.5), (12.5 * jaw, 62.5 + look.chin), (0, 65 + look.chin)]
     outline = curve(right + [(-x, y) for x, y in right[-2:0:-1]], closed=True) - (4 * turn, 0)
-    outline += np.stack([np.clip(outline[:, 1] / 50, 0, 1) * 5 * turn, 0 * outline[:, 0]], 1)  # the chin turns with the face
+    outline[:, 0] += np.clip(outline[:, 1] / 50, 0, 1) * 5 * turn  # the chin turns with the face
     canvas.fill(outline, shadow(look, 0.22))
     canvas.fill(outline * (0.93, 0.95), look.skin, 1, 2.5)
     bright = mix(look.skin, DAYLIGHT, 0.6)
@@ -488,7 +498,8 @@ def draw_wrinkles(canvas: Canvas, look: Look) -> None:
     for side in (-1, 1):
         fold = [(side * 9.5 + turn, 21), (side * 16 + turn, 29), (side * (18.5 + look.smile * 2) + turn, 39)]
         canvas.stroke(curve(fold), dark, 2, depth, 0.8)
-        canvas.stroke(curve([(side * 12, 7.5), (side * 19, 10.5), (side * 27, 8)]), dark, 1.6, 0.1 + 0.4 * look.age, 0.8)
+        bag = [(side * 12, 7.5), (side * 19, 10.5), (side * 27, 8)]
+        canvas.stroke(curve(bag), dark, 1.6, 0.1 + 0.4 * look.age, 0.8)
     if look.age > 0.5:
         for y in (-38, -32, -26):
             canvas.stroke(curve([(-20, y + 1), (turn, y - 1), (20, y + 1)]), dark, 1.4, 0.45 * look.age, 0.8)
@@ -501,18 +512,18 @@ def draw_beard(canvas: Canvas, look: Look, rng: np.random.Generator) -> None:
     colour = mix(look.hair, (24, 18, 16), 0.25)
     x, chin, w, m = 4 * look.yaw, look.chin, look.width, look.mouth_width + 3
     if look.beard == "moustache":
-        area = [(x - m, 40), (x - 9, 32), (x, 33), (x + 9, 32), (x + m, 40), (x, 37)]
+        right = [(0, 33), (9, 32), (m, 40), (0, 37)]
     elif look.beard == "goatee":
-        area = [(x - m, 39), (x - 13, 32), (x, 33), (x + 13, 32), (x + m, 39), (x + 15, 59 + chin), (x, 67 + chin), (x - 15, 59 + chin)]
+        right = [(0, 33), (13, 32), (m, 39), (15, 59 + chin), (0, 67 + chin)]
     else:
-        low = [(42 * w, 24), (38 * w, 40), (28 * w, 56 + chin), (15, 68 + chin), (0, 71 + chin)]
-        high = [(0, 33), (13, 31), (25, 33), (35 * w, 22), (39 * w, 6)]
-        right = np.array(high + low)
-        area = np.concatenate([right, right[-2:0:-1] * (-1, 1)]) + (0.6 * x, 0)
+        right = [(0, 33), (13, 31), (25, 33), (35 * w, 22), (39 * w, 6)]
+        right += [(42 * w, 24), (38 * w, 40), (28 * w, 56 + chin), (15, 68 + chin), (0, 71 + chin)]
+    right = np.array(right)
+    area = np.concatenate([right, right[-2:0:-1] * (-1, 1)]) + (0.8 * x, 0)
     opacity = 0.28 if look.beard == "stubble" else 0.88
     canvas.fill(curve(area, closed=True), colour, opacity, 1.5)
     if look.beard in ("full", "goatee"):
-        reach = 33 * w if look.beard == "full" else 13
+        reach = 29 * w if look.beard == "full" else 13
         for px, py in rng.uniform((-1, 44), (1, 64 + chin), (90, 2)):
             px *= reach * math.sqrt(max(0.0, 1 - (max(py - 42, 0) / (27 + chin)) ** 2))
             tone = mix(colour, DAYLIGHT if rng.random() < 0.6 else BLACK, 0.25 * float(rng.random()))
@@ -533,8 +544,9 @@ def draw_mouth(canvas: Canvas, look: Look) -> None:
 
     above = arc((-0.45, -thick * 0.85), (-0.18, -thick), (0, -thick * 0.78), (0.18, -thick), (0.45, -thick * 0.85))
     upper = arc((-0.5, -rise * 0.25), (-0.18, 0.2), (0, 0.6), (0.18, 0.2), (0.5, -rise * 0.25))
-    lower = upper + np.stack([0 * upper[:, 0], gap * np.sin(np.linspace(0, math.pi, len(upper))) ** 0.7], 1)
-    below = lower + np.stack([0 * lower[:, 0], thick * 1.2 * np.sin(np.linspace(0, math.pi, len(lower))) ** 0.8], 1)
+    round_off = np.sin(np.linspace(0, math.pi, len(upper)))[:, None]
+    lower = upper + (0, gap) * round_off**0.7
+    below = lower + (0, 1.2 * thick) * round_off**0.8
     canvas.fill(ellipse(x, float(below[:, 1].max()) + 3, w * 0.55, 2.4), shadow(look, 0.45), 0.5, 1.5)
     if look.teeth:
         canvas.fill(np.concatenate([upper, lower[::-1]]), (58, 20, 22))
@@ -617,14 +629,14 @@ def draw_front_hair(canvas: Canvas, look: Look, rng: np.random.Generator) -> Non
     """The hair (or hat) that frames the forehead; see `hair_curves` for its outline."""
     if look.style == "bald":
         return
-    outer, inner = hair_curves(look)
-    region = np.concatenate([outer, inner[::-1]])
     if look.style == "balding":
         for side in (-1, 1):
             patch = [(44, 12), (46, -16), (39, -41), (31, -44), (32, -28), (37, -12), (39, 8)]
             patch = [(side * x * look.width - 4 * look.yaw, y) for x, y in patch]
             canvas.fill(curve(patch, closed=True), look.hair, 0.9, 1.2)
         return
+    outer, inner = hair_curves(look)
+    region = np.concatenate([outer, inner[::-1]])
     if look.style == "buzz":
         canvas.fill(region, look.hair, 0.85, 1.1)
         return
@@ -633,14 +645,14 @@ def draw_front_hair(canvas: Canvas, look: Look, rng: np.random.Generator) -> Non
         draw_hat(canvas, look, outer, inner)
         return
     long = look.style in ("bob", "long", "bun")
-    draw_locks(canvas, look, outer, inner, rng, 110 if long else 150, combed_across=not long)
+    draw_locks(canvas, look, outer, inner, rng, 110 if long else 150, across=not long)
     if look.style == "curly":
         draw_curls(canvas, look, outer, inner, rng)
     if look.fringe:
         w, edge = look.width, -15 + 0.4 * look.hairline
         low = mirror([(0, edge - 1), (20, edge + 1), (38 * w, edge + 9)]) - (look.yaw, 0)
         high = mirror([(0, -57), (24, -52), (41 * w, -32)]) - (3 * look.yaw, 0)
-        draw_locks(canvas, look, curve(high), curve(low), rng, 70, combed_across=True)
+        draw_locks(canvas, look, curve(high), curve(low), rng, 70, across=True)
     near = math.copysign(1, look.light[0])
     gloss = ellipse(near * 18 - 4 * look.yaw, -51 - 0.6 * look.volume, 15, 4.5, 0.35 * near)
     canvas.fill(gloss, mix(look.hair, DAYLIGHT, 0.45), 0.4, 2.5)
@@ -655,13 +667,13 @@ def hair_curves(look: Look) -> tuple[np.ndarray, np.ndarray]:
     if look.style in ("bob", "long"):
         low = 54.0 if look.style == "bob" else 96.0
         temple = 46 * w + 0.7 * look.volume
-        outer = [(0, -63 - lift), (22 * w, -59 - lift), (39 * w + 0.4 * lift, -42 - 0.4 * lift), (temple, -14), (temple + 5, low * 0.5)]
-        outer = mirror(outer + [(temple + 3, low)])
+        outer = [(0, -63 - lift), (22 * w, -59 - lift), (39 * w + 0.4 * lift, -42 - 0.4 * lift)]
+        outer = mirror(outer + [(temple, -14), (temple + 5, low * 0.5), (temple + 3, low)])
         inner = [(20, -41 + h), (33 * w, -28 + h), (38.5 * w, -8), (41 * w, low * 0.45), (temple - 1, low - 3)]
     else:
         burn = 6.0 if look.style in ("short", "quiff", "buzz") else -2.0
-        outer = [(0, -63 - lift), (22 * w, -60 - 0.9 * lift), (38 * w + 0.3 * lift, -45 - 0.4 * lift), (44 * w + 0.3 * lift, -22)]
-        outer = mirror(outer + [(44.5 * w, -6), (42 * w, burn)])
+        outer = [(0, -63 - lift), (22 * w, -60 - 0.9 * lift), (38 * w + 0.3 * lift, -45 - 0.4 * lift)]
+        outer = mirror(outer + [(44 * w + 0.3 * lift, -22), (44.5 * w, -6), (42 * w, burn)])
         inner = [(20, -41 + h), (33 * w, -30 + h), (37.5 * w, -17), (39 * w, -6), (40.5 * w, burn)]
     hairline = np.array([(-x, y) for x, y in inner[::-1]] + [(part, -46 + h)] + inner)
     hairline[len(inner) - 1 : len(inner) + 2 : 2, 0] += 0.6 * part
@@ -670,9 +682,12 @@ def hair_curves(look: Look) -> tuple[np.ndarray, np.ndarray]:
 
 def draw_curls(canvas: Canvas, look: Look, outer: np.ndarray, inner: np.ndarray, rng: np.random.Generator) -> None:
     """Round locks all over the hair."""
-    count = 150
-    places = zip(rng.integers(2, len(outer) - 2, count), rng.uniform(-0.15, 1, count), rng.uniform(2.5, 5.5, count), strict=True)
-    for at, share, size in places:
+    for _ in range(150):
+        at, share, size = (
+            int(rng.integers(2, len(outer) - 2)),
+            float(rng.uniform(-0.15, 1)),
+            float(rng.uniform(2.5, 5.5)),
+        )
         x, y = outer[at] * (1 - share) + inner[at] * share
         canvas.fill(ellipse(x, y, size, size), mix(look.hair, BLACK, 0.35 * float(rng.random())))
         canvas.line(ellipse(x, y, size * 0.65, size * 0.65)[13:20], mix(look.hair, DAYLIGHT, 0.16), 0.6)
@@ -731,8 +746,8 @@ def light_up(picture: np.ndarray, look: Look) -> np.ndarray:
     source = np.array([*look.light, 0.75]) / math.hypot(*look.light, 0.75)
     lambert = np.maximum(x * source[0] + y * source[1] + np.sqrt(1 - x * x - y * y) * source[2], 0)
     level = np.maximum(1 + 1.5 * look.contrast * (lambert - 0.8), 0.05)[:, :, None]
-    factor = (level ** np.array([0.92, 1.03, 1.08]) * look.tint).astype(np.float32)  # light that comes through skin is red
-    factor = cv2.resize(factor, (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR)
+    factor = level ** np.array([0.92, 1.03, 1.08]) * look.tint  # dim light on skin is red: it has passed through
+    factor = cv2.resize(factor.astype(np.float32), (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR)
     figure = picture[:, :, 3:] / np.float32(255)
     return picture[:, :, :3] * (1 + (factor - 1) * figure)
 
@@ -763,16 +778,16 @@ def draw_face(rng: np.random.Generator) -> np.ndarray:
 
 
 def partition_code(index: int, count: int) -> int:
-    """CelebA's code for picture `index` (from 0) of `count`: 2 test (the last 5 %), 1 validation (5 % before), 0 train."""
-    held_out = count // 20
+    """CelebA's code for picture `index` (from 0) of `count`: 2 test (last 5 %), 1 validation (5 % before), 0 train."""
+    held_out = max(1, count // 20)
     return 2 if index >= count - held_out else 1 if index >= count - 2 * held_out else 0
 
 
 def write_faces(folder: str | Path, count: int = 1200, seed: int = 0) -> Path:
     """Writes `count` faces in CelebA's official layout, or finds them there already.
 
-    Picture i depends on (seed, i) alone. The set is drawn beside `folder` and renamed when it is whole, so an interrupted
-    run leaves nothing half done.
+    Picture i depends on (seed, i) alone. The set is drawn beside `folder` and renamed when it is whole, so an
+    interrupted run leaves nothing half done.
 
     Returns:
         the folder, with `img_align_celeba/000001.jpg` … and `list_eval_partition.txt`.
@@ -780,25 +795,22 @@ def write_faces(folder: str | Path, count: int = 1200, seed: int = 0) -> Path:
     Raises:
         UserError: the folder holds anything but a synthetic set, or cannot be written.
     """
-    folder = Path(folder)
-    if count < 1:
-        raise UserError(f"cannot draw {count} faces: the count must be 1 or more")
+    folder = Path(folder).resolve()
+    if count < 1 or seed < 0:
+        raise UserError(f"cannot draw {count} faces from seed {seed}: the count must be 1 or more, the seed 0 or more")
     made_by = json.dumps({"kind": "faces", "count": count, "seed": seed, "version": VERSION}) + "\n"
-    marker = folder / MARKER
-    if marker.is_file() and marker.read_text() == made_by:
-        return folder
-    if folder.exists() and not marker.is_file() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise UserError(f"{folder} holds something else: name a new folder for the synthetic faces")
     draft = folder.with_name(f".{folder.name}.{os.getpid()}")
     try:
-        (draft / "img_align_celeba").mkdir(parents=True)
-        _write_pictures(draft / "img_align_celeba", count, seed)
+        if _finished(folder, made_by):
+            return folder
+        (draft / PICTURES).mkdir(parents=True)
+        _write_pictures(draft / PICTURES, count, seed)
         names = [f"{index + 1:06d}.jpg {partition_code(index, count)}\n" for index in range(count)]
-        (draft / "list_eval_partition.txt").write_text("".join(names))
+        (draft / PARTITION).write_text("".join(names))
         (draft / MARKER).write_text(made_by)
-        if folder.exists():
-            shutil.rmtree(folder)
-        draft.rename(folder)
+        if not _finished(folder, made_by):  # another process may have been faster
+            shutil.rmtree(folder, ignore_errors=True)
+            draft.rename(folder)
     except OSError as problem:
         raise UserError(f"cannot write {folder}: {problem.strerror or problem}") from None
     finally:
@@ -806,14 +818,21 @@ def write_faces(folder: str | Path, count: int = 1200, seed: int = 0) -> Path:
     return folder
 
 
+def _finished(folder: Path, made_by: str) -> bool:
+    """Whether the folder holds this very set; refuses a folder that holds anything not drawn here."""
+    if not folder.exists():
+        return False
+    marker = folder / MARKER
+    held = {path.name for path in folder.iterdir()} if folder.is_dir() else {folder.name}
+    if held and (not marker.is_file() or held - {PICTURES, PARTITION, MARKER}):
+        raise UserError(f"{folder} holds something else: name a new folder for the synthetic faces")
+    return bool(held) and marker.read_text() == made_by
+
+
 def _write_pictures(folder: Path, count: int, seed: int) -> None:
-    def write(index: int) -> None:
+    for index in tqdm(range(count), "drawing faces", unit=" faces", leave=False):  # threads would be no faster
         face = draw_face(np.random.default_rng((seed, index)))
         Image.fromarray(face).save(folder / f"{index + 1:06d}.jpg", quality=JPEG_QUALITY)
-
-    with ThreadPoolExecutor(2) as pool:  # more would only queue for the interpreter lock
-        for _ in tqdm(pool.map(write, range(count)), "drawing faces", count, unit="face", leave=False):
-            pass
 
 
 @one_line_errors

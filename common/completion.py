@@ -1,0 +1,298 @@
+"""Any photo, any hole -> a network that knows one size -> the same photo, its hole filled.
+
+A photo of about the network's size is seen whole. In a larger one each hole gets a window with context around it, at
+full resolution if the hole fits what the network was trained on, and else at the scale where it does. The network
+never sees a colour from under a hole, and every known pixel comes back bit-identical.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from common import blending
+from common.errors import UserError
+from common.images import to_network
+from common.masks import components
+
+# (float32 [n, 3, h, w] in [-1, 1], float32 [n, 1, h, w] with 1 = hole) -> float32 [n, 3, h, w] in [-1, 1]
+Network = Callable[[np.ndarray, np.ndarray], np.ndarray]
+Windows = Literal["auto", "whole", "hole"]
+Box = tuple[int, int, int, int]  # top, left, bottom, right; ends excluded
+
+WHOLE_UP_TO = 2  # times the network's size: a photo of this short side is still seen whole
+SNAP = 0.05  # a scale this near to 1 becomes 1, which spares two resamplings
+LARGEST_INPUT = 16  # times the network's own number of pixels, for very long pictures
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of a photo, and the size at which the network sees it.
+
+    Attributes:
+        top, left, bottom, right: its place in the photo, ends excluded.
+        height, width: its size in the network's pixels, before padding to the stride.
+        core: the box in the photo whose hole it fills.
+        parts: numbers of the hole's connected parts (`masks.components`) it fills there.
+    """
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+    height: int
+    width: int
+    core: Box
+    parts: tuple[int, ...]
+
+    def __str__(self) -> str:
+        size = f"{self.right - self.left} x {self.bottom - self.top} px at ({self.left}, {self.top})"
+        return f"{size}, seen as {self.width} x {self.height}"
+
+
+def plan(hole: np.ndarray, *, network_px: int, largest_hole: float = 0.5, window: Windows = "auto") -> list[Window]:
+    """Chooses the windows through which the network sees a photo.
+
+    * The whole photo, its short side scaled to `network_px`: if that short side is at most twice as long (the
+      network's training pictures were probably framed alike), or `window` is "whole".
+    * Otherwise windows of `network_px` at full resolution, each around those parts of the hole that fit together into
+      the share `largest_hole` of it. A long thin part (a scratch) is covered by several overlapping ones.
+    * A part too large for that gets its own window, scaled down until it fits, but never below the whole photo's scale.
+
+    Photos are never enlarged, except to be seen whole.
+
+    Args:
+        hole: bool [height, width].
+        network_px: side of the pictures the network was trained on.
+        largest_hole: the largest hole it was trained on, as a share of that side.
+
+    Returns:
+        The windows, none if the hole is empty.
+    """
+    if not hole.any():
+        return []
+    return _plan(hole, *components(hole), network_px, largest_hole, window)
+
+
+def _plan(hole, labels, boxes, network_px: int, largest_hole: float, window: Windows) -> list[Window]:
+    height, width = hole.shape
+    roughly_its_size = min(height, width) <= WHOLE_UP_TO * network_px and max(height, width) <= 4 * min(height, width)
+    if window == "whole" or (window == "auto" and roughly_its_size):
+        everything = (0, 0, height, width)
+        parts = tuple(range(1, len(boxes) + 1))
+        return [_seen(everything, network_px / min(height, width), network_px, everything, parts)]
+    limit = max(1, int(network_px * largest_hole))
+    small, windows = [], []
+    for part, box in enumerate(boxes.tolist(), 1):
+        longest = max(box[2] - box[0], box[3] - box[1])
+        if longest <= limit:
+            small.append((*box, part))
+        elif longest > 2 * limit and _thickness(labels, part, box) <= limit:
+            small.extend(_cells(labels, part, box, limit))
+        else:
+            windows.append(_window(hole.shape, tuple(box), (part,), math.ceil(longest / largest_hole), network_px))
+    return windows + [_window(hole.shape, core, parts, network_px, network_px) for core, parts in _gather(small, limit)]
+
+
+def _seen(place: Box, scale: float, network_px: int, core: Box, parts: tuple[int, ...]) -> Window:
+    height, width = place[2] - place[0], place[3] - place[1]
+    scale = min(scale, math.sqrt(LARGEST_INPUT * network_px**2 / (height * width)))
+    scale = 1 if abs(scale - 1) < SNAP else scale
+    return Window(*place, max(1, round(height * scale)), max(1, round(width * scale)), core, parts)
+
+
+def _window(shape: tuple[int, int], core: Box, parts: tuple[int, ...], side_px: int, network_px: int) -> Window:
+    """The square of `side_px` around a box, moved and cut to stay inside the photo."""
+    place = []
+    for start, end, length in zip(core[:2], core[2:], shape, strict=True):
+        side = min(side_px, length)
+        place.append(min(max((start + end - side) // 2, 0), length - side))
+    top, left = place
+    place = (top, left, top + min(side_px, shape[0]), left + min(side_px, shape[1]))
+    scale = min(1, max(network_px / side_px, network_px / min(shape)))
+    return _seen(place, scale, network_px, core, parts)
+
+
+def _thickness(labels: np.ndarray, part: int, box: list[int]) -> float:
+    """Twice the largest distance from a pixel of this part of the hole to the nearest pixel outside it."""
+    around = np.s_[max(0, box[0] - 1) : box[2] + 1, max(0, box[1] - 1) : box[3] + 1]
+    mine = (labels[around] == part).astype(np.uint8)
+    return math.inf if mine.all() else 2 * float(cv2.distanceTransform(mine, cv2.DIST_L2, cv2.DIST_MASK_PRECISE).max())
+
+
+def _cells(labels: np.ndarray, part: int, box: list[int], limit: int) -> list[tuple[int, ...]]:
+    """Boxes of at most `limit` px that cover a long thin part, one overlapping the next by a quarter."""
+    step, cells = max(1, limit * 3 // 4), []
+    starts = [
+        range(start, max(start + 1, end - limit + step), step) for start, end in zip(box[:2], box[2:], strict=True)
+    ]
+    for top in starts[0]:
+        for left in starts[1]:
+            rows, columns = np.nonzero(labels[top : min(top + limit, box[2]), left : min(left + limit, box[3])] == part)
+            if len(rows):
+                ends = top + int(rows.max()) + 1, left + int(columns.max()) + 1
+                cells.append((top + int(rows.min()), left + int(columns.min()), *ends, part))
+    return cells
+
+
+def _gather(small: list[tuple[int, ...]], limit: int) -> list[tuple[Box, tuple[int, ...]]]:
+    """Gathers small boxes (top, left, bottom, right, part) that fit together into `limit` px, from the top down."""
+    boxes = np.array(sorted(small), np.int64).reshape(-1, 5)
+    free, gathered = np.ones(len(boxes), bool), []
+    for i, (top, left, _, right, _) in enumerate(boxes.tolist()):
+        if free[i]:
+            corner = np.array((top, left - (limit - (right - left)) // 2))
+            inside = free & (boxes[:, :2] >= corner).all(axis=1) & (boxes[:, 2:4] <= corner + limit).all(axis=1)
+            free &= ~inside
+            core = (*boxes[inside, :2].min(axis=0).tolist(), *boxes[inside, 2:4].max(axis=0).tolist())
+            gathered.append((core, tuple(sorted(set(boxes[inside, 4].tolist())))))
+    return gathered
+
+
+@dataclass
+class _Canvas:
+    """A photo being completed: predictions times their weights, and the weights, summed over windows."""
+
+    image: np.ndarray
+    hole: np.ndarray
+    labels: np.ndarray
+    windows: list[Window]
+    predicted: np.ndarray
+    weight: np.ndarray
+
+
+def complete(
+    network: Network,
+    image: np.ndarray,
+    hole: np.ndarray,
+    *,
+    network_px: int,
+    stride: int = 4,
+    largest_hole: float = 0.5,
+    blend: blending.Blend = "paste",
+    window: Windows = "auto",
+    batch_size: int = 4,
+) -> np.ndarray:
+    """Fills the hole of one photo of any size.
+
+    Args:
+        network: called with float32 images [n, 3, h, w] in [-1, 1] and masks [n, 1, h, w] (1 = hole), h and w
+            multiples of `stride`; returns such images, also outside the hole. Under the hole it is given the mean
+            colour of the window's known pixels.
+        image: uint8 [height, width, 3].
+        hole: bool [height, width]; if empty, the photo is returned; if full, all of it is predicted.
+        network_px, largest_hole, window: see `plan`, which tells beforehand what the network will be given.
+        stride: what the network's input sides must be multiples of; reached by reflection.
+        blend: see `common.blending`.
+        batch_size: windows of one size given to the network at once.
+
+    Returns:
+        uint8 [height, width, 3], equal to `image` outside the hole.
+
+    Raises:
+        UserError: image and hole differ in size, or are no image and no hole.
+    """
+    options = {"network_px": network_px, "stride": stride, "largest_hole": largest_hole}
+    return complete_batch(network, [image], [hole], **options, blend=blend, window=window, batch_size=batch_size)[0]
+
+
+def complete_batch(
+    network: Network,
+    images: list[np.ndarray],
+    holes: list[np.ndarray],
+    *,
+    network_px: int,
+    stride: int = 4,
+    largest_hole: float = 0.5,
+    blend: blending.Blend = "paste",
+    window: Windows = "auto",
+    batch_size: int = 4,
+) -> list[np.ndarray]:
+    """`complete` for several photos of any sizes, whose windows share the network's batches."""
+    canvases = [
+        _canvas(image, hole, network_px, largest_hole, window) for image, hole in zip(images, holes, strict=True)
+    ]
+    alike = defaultdict(list)
+    for canvas in canvases:
+        for one in canvas.windows:
+            alike[-(-one.height // stride), -(-one.width // stride)].append((canvas, one))
+    for jobs in alike.values():
+        for start in range(0, len(jobs), batch_size):
+            batch = jobs[start : start + batch_size]
+            pixels, masks = zip(*(_network_input(*job, stride) for job in batch), strict=True)
+            pixels, masks = to_network(np.stack(pixels)), np.stack(masks)[:, None].astype(np.float32)
+            predictions = network(pixels, masks)
+            if predictions.shape != pixels.shape:
+                raise ValueError(f"the network returned {predictions.shape} for {pixels.shape}")
+            for job, prediction in zip(batch, predictions, strict=True):
+                _take(*job, prediction)
+    return [_finish(canvas, blend) for canvas in canvases]
+
+
+def _canvas(image: np.ndarray, hole: np.ndarray, network_px: int, largest_hole: float, window: Windows) -> _Canvas:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or hole.dtype != bool:
+        given = f"{image.dtype} {image.shape} with a hole of {hole.dtype}"
+        raise UserError(f"cannot complete {given}; give uint8 [height, width, 3] and bool [height, width]")
+    if image.shape[:2] != hole.shape:
+        raise UserError(
+            f"the picture is {image.shape[1]} x {image.shape[0]} px, its hole {hole.shape[::-1]} px; give both one size"
+        )
+    labels, boxes = components(hole)
+    windows = _plan(hole, labels, boxes, network_px, largest_hole, window) if len(boxes) else []
+    # Zeros cost no memory until they are written, and only the holes' surroundings are.
+    return _Canvas(image, hole, labels, windows, np.zeros(image.shape, np.float32), np.zeros(hole.shape, np.float32))
+
+
+def _network_input(canvas: _Canvas, window: Window, stride: int) -> tuple[np.ndarray, np.ndarray]:
+    """The window at the network's size, uint8 [h, w, 3], and its mask, bool [h, w], padded by reflection.
+
+    A network pixel that touches the hole is hole. So a known one holds known colours only; the rest get their mean.
+    """
+    place = np.s_[window.top : window.bottom, window.left : window.right]
+    pixels, mask = canvas.image[place].copy(), canvas.hole[place]
+    mean = np.full(3, 128, np.uint8) if mask.all() else np.rint(pixels[~mask].mean(axis=0)).astype(np.uint8)
+    pixels[mask] = mean
+    size = (window.width, window.height)
+    if size != mask.shape[::-1]:
+        # Linear where it grows: a cubic kernel would reach over more of the hole.
+        kernel = cv2.INTER_AREA if window.width < mask.shape[1] or window.height < mask.shape[0] else cv2.INTER_LINEAR
+        pixels = cv2.resize(pixels, size, interpolation=kernel)
+        mask = cv2.resize(mask.astype(np.float32), size, interpolation=kernel) > 1e-6
+        pixels[mask] = mean
+    pad = ((0, -window.height % stride), (0, -window.width % stride))
+    return np.pad(pixels, (*pad, (0, 0)), mode="reflect"), np.pad(mask, pad, mode="reflect")
+
+
+def _take(canvas: _Canvas, window: Window, prediction: np.ndarray) -> None:
+    """Adds one prediction, float [3, h, w] in [-1, 1], to the canvas: its hole, and the known pixels right beside it.
+
+    Its weight falls towards the edge of the core, so that the windows along a scratch fade into each other.
+    """
+    levels = (prediction[:, : window.height, : window.width].transpose(1, 2, 0).astype(np.float32) + 1) * 127.5
+    place = (window.right - window.left, window.bottom - window.top)
+    if place != (window.width, window.height):
+        levels = cv2.resize(levels, place, interpolation=cv2.INTER_CUBIC)
+    top, left = max(window.top, window.core[0] - 1), max(window.left, window.core[1] - 1)
+    bottom, right = min(window.bottom, window.core[2] + 1), min(window.right, window.core[3] + 1)
+    part = np.s_[top:bottom, left:right]
+    mine = ~canvas.hole[part] | np.isin(canvas.labels[part], window.parts)
+    fade = max(1, min(window.height, window.width) // 8)
+    rows, columns = (np.minimum(np.arange(1, n + 1), np.arange(n, 0, -1)) for n in (bottom - top, right - left))
+    weight = np.minimum(rows, fade)[:, None] * np.minimum(columns, fade)[None] * mine.astype(np.float32)
+    canvas.weight[part] += weight
+    canvas.predicted[part] += (
+        levels[top - window.top : bottom - window.top, left - window.left : right - window.left] * (weight[:, :, None])
+    )
+
+
+def _finish(canvas: _Canvas, how: blending.Blend) -> np.ndarray:
+    if not canvas.windows:
+        return canvas.image.copy()
+    predicted = canvas.predicted
+    touched = canvas.weight > 0
+    predicted[touched] /= canvas.weight[touched][:, None]
+    return blending.blend(canvas.image, predicted, canvas.hole, how)

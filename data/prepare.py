@@ -1,0 +1,503 @@
+"""Brings a downloaded data set (zip, tar, folder, AI Studio mount) into the layout that the readers expect; checks it.
+
+Nothing is downloaded and nothing given is changed: archives are unpacked beside `--output`, which appears when it is
+whole.
+"""
+
+import os
+import re
+import shutil
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import IO, Annotated
+
+import tyro
+from tqdm import tqdm
+
+from common.celeba import PARTITION, SPLITS, CelebA, find_celeba, read_partition
+from common.errors import UserError, one_line_errors
+from common.images import SUFFIXES, find_images, read_image
+from data.synthetic import partition_code
+
+CELEBA_COUNTS = {"train": 162_770, "val": 19_867, "test": 19_962}
+CITYSCAPES_COUNTS = {"train": 2_975, "val": 500}
+FACADES_COUNTS = {"train": 400, "val": 100, "test": 106}
+VOC_COUNTS = {"train": 1_464, "val": 1_449}
+
+ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
+# Pictures hardly shrink in an archive; one that would grow beyond this is a bomb.
+UNPACKED_BYTES, UNPACKED_FACTOR = 2**30, 20
+SAMPLES = 200  # pictures whose size is looked at by the checks; `verify` decodes all
+
+Source = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
+Pairs = dict[str, list[tuple[Path, ...]]]
+
+
+# ---------------------------------------------------------------- archives
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Unpacks a zip or tar.
+
+    Raises:
+        UserError: it is no archive (a saved web page is called so), it is broken, one of its names leads out of the
+            folder, it holds links or devices, or it unpacks to far more than pictures would.
+    """
+    members = _zip_members if zipfile.is_zipfile(archive) else _tar_members if _is_tar(archive) else None
+    if members is None:
+        raise UserError(_why_no_archive(archive))
+    limit, total = UNPACKED_BYTES + UNPACKED_FACTOR * archive.stat().st_size, 0
+    try:
+        for name, size, stream in tqdm(members(archive), f"unpacking {archive.name}", unit=" files", leave=False):
+            parts = _safe_parts(name, archive)
+            total += size
+            if total > limit:
+                raise UserError(f"{archive} unpacks to more than {limit / 1e9:.1f} GB: these are not just pictures")
+            if parts[0] == "__MACOSX" or parts[-1].startswith("."):
+                continue
+            target = folder.joinpath(*parts)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("wb") as file:
+                shutil.copyfileobj(stream, file, 1 << 20)
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, RuntimeError, NotImplementedError) as problem:
+        raise UserError(f"cannot unpack {archive}: {problem}; download it again") from None
+    except OSError as problem:
+        raise UserError(f"cannot unpack {archive} into {folder}: {problem.strerror or problem}") from None
+
+
+def _zip_members(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
+    with zipfile.ZipFile(archive) as opened:
+        for info in opened.infolist():
+            if stat.S_ISLNK(info.external_attr >> 16):
+                raise UserError(f"{archive} holds a link, {info.filename!r}: refused, nothing was kept")
+            if not info.is_dir():
+                with opened.open(info) as stream:
+                    yield info.filename, info.file_size, stream
+
+
+def _is_tar(archive: Path) -> bool:
+    try:
+        return tarfile.is_tarfile(archive)
+    except (OSError, EOFError, zlib.error):
+        return False
+
+
+def _tar_members(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
+    with tarfile.open(archive) as opened:
+        for member in opened:
+            if member.isfile():
+                yield member.name, member.size, opened.extractfile(member)
+            elif not member.isdir():
+                raise UserError(f"{archive} holds a link or device, {member.name!r}: refused, nothing was kept")
+
+
+def _safe_parts(name: str, archive: Path) -> tuple[str, ...]:
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or not path.parts or ".." in path.parts or ":" in path.parts[0] or "\0" in name:
+        raise UserError(f"{archive} holds {name!r}, which leads out of the folder: refused, nothing was kept")
+    return path.parts
+
+
+def _why_no_archive(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            start = file.read(512).lstrip().lower()
+    except OSError as problem:
+        return f"cannot read {path}: {problem.strerror or problem}"
+    if start.startswith((b"<!doctype html", b"<html", b"<?xml")):
+        return (
+            f"{path} is a web page, not an archive: the site answered with a page (a quota, a confirmation) instead of "
+            "the file; download it again in a browser"
+        )
+    if start.startswith((b"pk\x03\x04", b"\x1f\x8b")):
+        return f"{path} is an archive cut short ({path.stat().st_size:,} bytes): download it again"
+    return f"{path} is neither a zip nor a tar"
+
+
+@contextmanager
+def _draft(output: Path) -> Iterator[Path]:
+    """A working folder beside `output`, gone afterwards; its `ready/` becomes `output` if nothing was raised."""
+    output = output.resolve()
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise UserError(f"{output} holds something else: name a new or empty folder with --output")
+    work = output.with_name(f".{output.name}.{os.getpid()}")
+    try:
+        work.mkdir(parents=True)
+        yield work
+        if output.exists():
+            output.rmdir()
+        (work / "ready").rename(output)
+    except OSError as problem:
+        raise UserError(f"cannot write {output}: {problem.strerror or problem}") from None
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _archives_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.name.lower().endswith(ARCHIVES) and path.is_file())
+
+
+def _unpack_all(source: Path, folder: Path) -> None:
+    """Unpacks an archive, or every archive of a folder, and then the archives that were inside."""
+    archives = _archives_in(source) if source.is_dir() else [source]
+    for number, archive in enumerate(archives):
+        unpack(archive, folder / str(number))
+    for archive in _archives_in(folder):
+        unpack(archive, archive.with_name(archive.name + ".unpacked"))
+        archive.unlink()
+
+
+def _bring(folder: Path, target: Path, work: Path) -> None:
+    """Moves a folder of the draft, or hard-links (at worst copies) one of the user's."""
+    if folder.is_relative_to(work):
+        folder.rename(target)
+    else:
+        shutil.copytree(folder, target, copy_function=_link)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _exists(source: Path) -> None:
+    if not source.exists():
+        raise UserError(
+            f"there is no file or folder {source}; nothing is downloaded here, data/README.md says from where"
+        )
+
+
+# ---------------------------------------------------------------- CelebA
+
+
+def celeba(source: Source, output: Path | None = None, make_partition: bool = False) -> None:
+    """CelebA, aligned and cropped (img_align_celeba).
+
+    Args:
+        source: img_align_celeba.zip, a folder with it or with the pictures, any archive of these, or an AI Studio
+            mount data/data<id>. The zip may stay as it is: the reader takes pictures straight from it.
+        output: folder to unpack to; without it, the source is only checked.
+        make_partition: writes a missing list_eval_partition.txt (90 % train, 5 % val, 5 % test): not the official one.
+    """
+    _exists(source)
+    data_dir = source
+    if output is not None and find_celeba(output) is not None:
+        print(f"{output} is prepared already; nothing was unpacked")
+        data_dir = output
+    elif output is not None:
+        _build_celeba(source, output)
+        data_dir = output
+    elif find_celeba(source) is None:
+        raise UserError(f"{source} is not in CelebA's layout: add --output DIR, and it will be brought into it there")
+    check_celeba(data_dir, make_partition)
+
+
+def _build_celeba(source: Path, output: Path) -> None:
+    with _draft(output) as work:
+        pictures, listed = _celeba_parts(source) if source.is_dir() else (None, None)
+        if pictures is None:
+            _unpack_all(source, work / "in")
+            pictures, inside = _celeba_parts(work / "in")
+            beside = [source.parent / PARTITION, source.parent / "Eval" / PARTITION]
+            listed = inside or listed or next((path for path in beside if path.is_file()), None)
+        if pictures is None:
+            raise UserError(f"there is no picture named like 000001.jpg in {source}: this is not aligned CelebA")
+        (work / "ready").mkdir()
+        _bring(pictures, work / "ready" / "img_align_celeba", work)
+        if listed is not None:  # some mirrors have commas and a heading: image_id,partition
+            lines = listed.read_text(errors="replace").replace(",", " ").splitlines()
+            lines = [line for line in lines if not line.startswith("image_id")]
+            (work / "ready" / PARTITION).write_text("\n".join(lines) + "\n")
+
+
+def _celeba_parts(tree: Path) -> tuple[Path | None, Path | None]:
+    """The folder with the aligned pictures and the partition list, wherever they are in the tree."""
+    pictures, listed = [], []
+    for folder, _, names in os.walk(tree):
+        if any(re.fullmatch(r"\d{6}\.jpg", name) for name in names[:1000]):
+            pictures.append(Path(folder))
+        listed += [Path(folder, name) for name in (PARTITION, Path(PARTITION).stem + ".csv") if name in names]
+    pictures.sort(key=lambda path: (path.name != "img_align_celeba", path))
+    listed.sort(key=lambda path: (path.suffix != ".txt", path))
+    return (pictures or [None])[0], (listed or [None])[0]
+
+
+def check_celeba(data_dir: Path, make_partition: bool = False) -> None:
+    """Checks names, counts and sizes, and prints what is there and what to do next."""
+    pictures, partition = find_celeba(data_dir)
+    present = _picture_names(pictures)
+    if make_partition:
+        _write_partition(partition, present)
+    if not partition.is_file():
+        raise UserError(
+            f"{partition} is missing: put CelebA's official Eval/{PARTITION} there (out of the archive with --output DIR, "
+            "if it has one), or add --make-partition to write a list that is not the official one"
+        )
+    splits = read_partition(partition)
+    listed = {name for split in SPLITS for name in splits[split]}
+    _complain(partition, "names {} that are not there", sorted(listed - present))
+    counts = {split: len(splits[split]) for split in SPLITS}
+    _check_celeba_sizes(data_dir, counts)
+    total, official, spare = len(listed), sum(CELEBA_COUNTS.values()), sorted(present - listed)
+    if spare:
+        print(f"{len(spare):,} pictures are not in the list and will not be used, {spare[0]} first")
+    if counts == CELEBA_COUNTS:
+        print(f"CelebA is complete: {official:,} images, {_shares(counts)} as published")
+    else:
+        print(
+            f"a subset of CelebA: {total:,} images of {official:,}; {_shares(counts)}, which is not the official split"
+        )
+    print(f"next: python -m glcic.train cpu --data-dir {data_dir}")
+
+
+def _picture_names(pictures: Path) -> set[str]:
+    if pictures.is_dir():
+        names = [path.name for path in pictures.iterdir()]
+    elif zipfile.is_zipfile(pictures):
+        with zipfile.ZipFile(pictures) as opened:
+            names = [name.rpartition("/")[2] for name in opened.namelist()]
+    else:
+        raise UserError(_why_no_archive(pictures))
+    found = {name for name in names if name.lower().endswith(".jpg") and not name.startswith(".")}
+    if not found:
+        raise UserError(f"there is no .jpg in {pictures}")
+    return found
+
+
+def _write_partition(path: Path, names: set[str]) -> None:
+    if path.exists():
+        raise UserError(f"{path} is there already; --make-partition only writes a missing one")
+    lines = [f"{name} {partition_code(index, len(names))}\n" for index, name in enumerate(sorted(names))]
+    try:
+        path.write_text("".join(lines))
+    except OSError as problem:
+        raise UserError(f"cannot write {path}: {problem.strerror or problem}") from None
+    print(f"{path} was written here and is not the official split: do not compare with published tables")
+
+
+def _check_celeba_sizes(data_dir: Path, counts: dict[str, int]) -> None:
+    for split in SPLITS:
+        if not counts[split]:
+            print(f"the list names no picture of the {split} split")
+            continue
+        faces = CelebA(data_dir, split)
+        for index in range(0, len(faces), max(1, 3 * len(faces) // SAMPLES)):
+            height, width = faces[index].shape[:2]
+            if (width, height) != (178, 218):
+                raise UserError(f"{faces.name(index)} is {width} x {height} px; aligned CelebA has 178 x 218")
+
+
+def _complain(where: Path, what: str, names: list[str]) -> None:
+    if names:
+        first = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+        raise UserError(f"{where} {what.format(f'{len(names):,} pictures')}: {first}")
+
+
+def _shares(counts: dict[str, int]) -> str:
+    return " / ".join(f"{count:,} {split}" for split, count in counts.items())
+
+
+# ---------------------------------------------------------------- pairs and label maps
+
+
+def cityscapes(source: Source, output: Path | None = None) -> None:
+    """Cityscapes as photo and label pictures, in any of three layouts.
+
+    Args:
+        source: a folder or archive with train/ and val/ (photo and label side by side), or with trainA/, trainB/ and
+            pix2pix_train_list, or with the official leftImg8bit/ and gtFine/.
+        output: folder to unpack to; without it, the source is only checked.
+    """
+    _check_pairs("Cityscapes", _prepare(source, output, find_pairs), CITYSCAPES_COUNTS)
+
+
+def facades(source: Source, output: Path | None = None) -> None:
+    """CMP facades, photo and label side by side.
+
+    Args:
+        source: a folder or archive with train/ and val/ or test/.
+        output: folder to unpack to; without it, the source is only checked.
+    """
+    _check_pairs("CMP facades", _prepare(source, output, _side_by_side), FACADES_COUNTS)
+
+
+def voc(source: Source, output: Path | None = None) -> None:
+    """PASCAL VOC 2012 segmentation masks.
+
+    Args:
+        source: a folder or archive with SegmentationClass/ and ImageSets/Segmentation/.
+        output: folder to unpack to; without it, the source is only checked.
+    """
+    root = _prepare(source, output, _voc_masks)
+    masks = _voc_masks(root)
+    for split, paths in masks.items():
+        missing = [path.name for (path,) in paths if not path.is_file()]
+        _complain(root / "ImageSets" / "Segmentation" / f"{split}.txt", "names {} that are not there", missing)
+    _report("PASCAL VOC", {split: len(paths) for split, paths in masks.items()}, VOC_COUNTS, "masks")
+    print(f"next: {root / 'SegmentationClass'} serves as a source of region-shaped holes")
+
+
+def _prepare(source: Path, output: Path | None, find: Callable[[Path], Pairs | None]) -> Path:
+    """The folder in the layout that `find` knows: the source itself, or `output` made from it."""
+    _exists(source)
+    root = _search(source, find) if source.is_dir() else None
+    if root is not None and (output is None or output.resolve() == root.resolve()):
+        return root
+    if output is None:
+        raise UserError(f"{source} is not in a layout known here: an archive needs --output DIR to unpack to")
+    if output.is_dir() and find(output):
+        print(f"{output} is prepared already; nothing was unpacked")
+        return output
+    with _draft(output) as work:
+        if root is None:
+            _unpack_all(source, work / "in")
+            root = _search(work / "in", find)
+        if root is None:
+            raise UserError(f"{source} holds none of the layouts known here; data/README.md shows them")
+        _bring(root, work / "ready", work)
+    return output
+
+
+def _search(tree: Path, find: Callable[[Path], Pairs | None]) -> Path | None:
+    """The topmost folder of the tree, at most four levels down, that `find` recognises."""
+    level = [tree]
+    for _ in range(5):
+        for folder in level:
+            if find(folder):
+                return folder
+        level = [path for folder in level if folder.is_dir() for path in sorted(folder.iterdir()) if path.is_dir()]
+    return None
+
+
+def find_pairs(root: Path) -> Pairs | None:
+    """Photo-label pairs of each split: one path where they share a picture, else two; None in an unknown layout."""
+    return _listed_pairs(root) or _official_pairs(root) or _side_by_side(root)
+
+
+def _side_by_side(root: Path) -> Pairs | None:
+    splits = {}
+    for split in SPLITS:
+        if (root / split).is_dir():
+            pictures = [path for path in sorted((root / split).iterdir()) if path.suffix.lower() in SUFFIXES]
+            splits |= {split: [(path,) for path in pictures]} if pictures else {}
+    return splits if "train" in splits else None
+
+
+def _listed_pairs(root: Path) -> Pairs | None:
+    splits = {}
+    for path in sorted(root.glob("pix2pix_*_list*")):
+        pairs = splits.setdefault(path.name.split("_")[1], [])
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            names = line.split("\t")
+            if line.strip() and len(names) != 2:
+                raise UserError(f"{path}, line {number}: expected two names with a tab between, found {line[:60]!r}")
+            pairs += [tuple(root / name.strip() for name in names)] if line.strip() else []
+    return splits or None
+
+
+def _official_pairs(root: Path) -> Pairs | None:
+    splits = {}
+    for split in SPLITS if (root / "gtFine").is_dir() else ():
+        photos = sorted((root / "leftImg8bit" / split).glob("*/*_leftImg8bit.png"))
+        labels = [root / "gtFine" / split / path.parent.name / _label_name(path) for path in photos]
+        splits |= {split: list(zip(photos, labels, strict=True))} if photos else {}
+    return splits or None
+
+
+def _label_name(photo: Path) -> str:
+    return photo.name.replace("_leftImg8bit.png", "_gtFine_color.png")
+
+
+def _voc_masks(root: Path) -> Pairs | None:
+    lists, masks = root / "ImageSets" / "Segmentation", root / "SegmentationClass"
+    if not lists.is_dir() or not masks.is_dir():
+        return None
+    names = {split: lists / f"{split}.txt" for split in ("train", "val")}
+    return {
+        split: [(masks / f"{name}.png",) for name in path.read_text().split()]
+        for split, path in names.items()
+        if path.is_file()
+    } or None
+
+
+def _check_pairs(title: str, root: Path, official: dict[str, int]) -> None:
+    splits = find_pairs(root)
+    for pairs in splits.values():
+        missing = [str(path.relative_to(root)) for pair in pairs for path in pair if not path.is_file()]
+        _complain(root, "lacks {} that belong to a pair", missing)
+        for pair in pairs[:: max(1, 3 * len(pairs) // SAMPLES)]:
+            shapes = [read_image(path).shape[:2] for path in pair]
+            if len(pair) == 2 and shapes[0] != shapes[1]:
+                raise UserError(f"{pair[0]} and {pair[1]} differ in size")
+            if len(pair) == 1 and shapes[0][1] != 2 * shapes[0][0]:
+                height, width = shapes[0]
+                raise UserError(
+                    f"{pair[0]} is {width} x {height} px; photo and label side by side are twice as wide as high"
+                )
+    _report(title, {split: len(pairs) for split, pairs in splits.items()}, official, "pairs")
+    print(f"next: pass --data-dir {root} to a paper that trains on pairs")
+
+
+def _report(title: str, counts: dict[str, int], official: dict[str, int], what: str) -> None:
+    complete = all(counts.get(split) == count for split, count in official.items())
+    verdict = "as published" if complete else f"a subset; published are {_shares(official)}"
+    print(f"{title}: {_shares(counts)} {what}, {verdict}")
+
+
+# ---------------------------------------------------------------- verify
+
+
+def verify(folder: Annotated[Path, tyro.conf.Positional]) -> None:
+    """Decodes every picture below a folder and names the broken ones; exit status 1 if there are any.
+
+    Args:
+        folder: any folder of pictures.
+    """
+    paths = find_images(folder)
+    if not paths:
+        raise UserError(f"there is no picture in {folder}")
+    sizes, broken = Counter(), []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for outcome in tqdm(
+            pool.map(_decode, paths, chunksize=1), "decoding", len(paths), unit=" pictures", leave=False
+        ):
+            if isinstance(outcome, UserError):
+                broken.append(outcome)
+            else:
+                sizes[outcome] += 1
+    for problem in broken:
+        print(problem)
+    common = ", ".join(f"{count:,} of {width} x {height} px" for (width, height), count in sizes.most_common(3))
+    rest = f", {len(sizes) - 3} other sizes" if len(sizes) > 3 else ""
+    print(f"{len(paths):,} pictures in {folder}: {len(broken):,} broken; {common or 'none whole'}{rest}")
+    if broken:
+        raise SystemExit(1)
+
+
+def _decode(path: Path) -> tuple[int, int] | UserError:
+    try:
+        height, width = read_image(path).shape[:2]
+    except UserError as problem:
+        return problem
+    return width, height
+
+
+COMMANDS = {"celeba": celeba, "cityscapes": cityscapes, "facades": facades, "voc": voc, "verify": verify}
+
+
+@one_line_errors
+def main(argv: list[str] | None = None) -> None:
+    tyro.extras.subcommand_cli_from_dict(COMMANDS, args=argv, prog="python -m data.prepare", description=__doc__)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""Figures against values worked by hand, and SSIM against scikit-image."""
+
+import math
+
+import numpy as np
+import pytest
+
+from common import metrics
+from common.errors import UserError
+
+
+def picture(height=40, width=50, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def test_figures_of_one_wrong_pixel():
+    truth = np.zeros((10, 10, 3), np.uint8)
+    wrong = truth.copy()
+    wrong[2, 3] = (51, 0, 0)  # a fifth of the range in one of 300 values
+    hole = np.zeros((10, 10), bool)
+    hole[2, 2:4] = True  # 6 values
+    assert metrics.l1(truth, wrong) == pytest.approx(100 * 0.2 / 300)
+    assert metrics.l1(truth, wrong, hole) == pytest.approx(100 * 0.2 / 6)
+    assert metrics.l2(truth, wrong) == pytest.approx(100 * 0.04 / 300)
+    assert metrics.l2(truth, wrong, hole) == pytest.approx(100 * 0.04 / 6)
+    assert metrics.psnr(truth, wrong) == pytest.approx(-10 * math.log10(0.04 / 300))
+    assert metrics.psnr(truth, wrong, hole) == pytest.approx(-10 * math.log10(0.04 / 6))
+    assert metrics.psnr(truth, wrong, ~hole) == math.inf
+
+
+def test_darker_is_as_far_as_brighter():
+    dark, light = np.full((4, 4, 3), 10, np.uint8), np.full((4, 4, 3), 250, np.uint8)
+    assert metrics.l1(dark, light) == metrics.l1(light, dark) == pytest.approx(100 * 240 / 255)
+    assert metrics.psnr(np.zeros_like(dark), np.full_like(dark, 255)) == 0
+
+
+def test_ssim_of_two_flat_pictures():
+    c1 = (0.01 * 255) ** 2
+    expected = (2 * 100 * 150 + c1) / (100**2 + 150**2 + c1)  # no variance: the second factor is 1
+    pair = np.full((20, 20, 3), 100, np.uint8), np.full((20, 20, 3), 150, np.uint8)
+    assert metrics.ssim(*pair) == pytest.approx(expected, abs=1e-9)
+    assert metrics.ssim(*pair, np.eye(20, dtype=bool)) == pytest.approx(expected, abs=1e-9)
+    assert metrics.ssim(picture(), picture()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("size", [(40, 50), (11, 11), (33, 47)])
+def test_ssim_equals_scikit_image(size):
+    similarity = pytest.importorskip("skimage.metrics").structural_similarity
+    truth = picture(*size)
+    for noise in (5, 40, 200):
+        shift = np.random.default_rng(1).integers(-noise, noise, truth.shape)
+        other = np.clip(truth + shift, 0, 255).astype(np.uint8)
+        options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "channel_axis": -1}
+        mean, full = similarity(truth, other, **options, data_range=255, full=True)
+        assert metrics.ssim(truth, other) == pytest.approx(mean, abs=1e-9)
+        somewhere = np.random.default_rng(2).random(size) < 0.3
+        assert metrics.ssim(truth, other, somewhere) == pytest.approx(full[somewhere].mean(), abs=1e-9)
+
+
+def test_psnr_equals_scikit_image():
+    ratio = pytest.importorskip("skimage.metrics").peak_signal_noise_ratio
+    assert metrics.psnr(picture(), picture(seed=1)) == pytest.approx(ratio(picture(), picture(seed=1)))
+
+
+def test_score_keeps_hole_and_picture_apart():
+    truth, completed = picture(), picture()
+    hole = np.zeros((40, 50), bool)
+    hole[10:20, 10:30] = True  # a tenth of the picture
+    completed[hole] = picture(seed=1)[hole]
+    figures = metrics.score(truth, completed, hole)
+    assert figures["hole_l1_percent"] == pytest.approx(10 * figures["image_l1_percent"])
+    assert figures["hole_l2_percent"] == pytest.approx(10 * figures["image_l2_percent"])
+    assert figures["hole_psnr_db"] == pytest.approx(figures["image_psnr_db"] - 10)
+    assert figures["hole_ssim"] < 0.3 < figures["image_ssim"] < 1
+    assert set(figures) == {
+        f"{a}_{b}" for a in ("hole", "image") for b in ("l1_percent", "l2_percent", "psnr_db", "ssim")
+    }
+
+
+def test_mean_and_standard_error():
+    scores = [{"a": 1.0, "b": math.inf}, {"a": 2.0, "b": 30.0}, {"a": 6.0, "b": 40.0}]
+    summary = metrics.summarise(scores)
+    assert summary["a"] == pytest.approx((3, math.sqrt(7) / math.sqrt(3)))  # variance ((2² + 1² + 3²) / 2) = 7
+    assert summary["b"] == pytest.approx((35, 5))  # the perfect picture is left out
+    mean, error = metrics.summarise([{"b": math.inf}, {"b": math.inf}])["b"]
+    assert mean == math.inf and math.isnan(error)
+    assert math.isnan(metrics.summarise([{"a": 4.0}])["a"][1])
+
+
+def test_mistakes_are_named():
+    with pytest.raises(UserError, match=r"50 x 40.*60 x 40"):
+        metrics.l1(picture(), picture(40, 60))
+    with pytest.raises(UserError, match=r"50 x 40.*60 x 40"):
+        metrics.ssim(picture(), picture(40, 60))
+    with pytest.raises(UserError, match="empty hole"):
+        metrics.score(picture(), picture(), np.zeros((40, 50), bool))
+    with pytest.raises(UserError, match="11 x 11"):
+        metrics.ssim(picture(10, 50), picture(10, 50))

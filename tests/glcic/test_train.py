@@ -1,0 +1,223 @@
+"""The three phases: who moves, which gradients flow, and that a run goes on exactly where it stopped."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import paddle
+import pytest
+
+from common.checkpoint import newest_state, read_weights
+from common.errors import UserError
+from data.synthetic import write_faces
+from glcic import train as glcic_train
+from glcic.config import ARTICLE, PAPER, PRESETS, TINY
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory):
+    return write_faces(tmp_path_factory.mktemp("faces") / "drawn", count=60)
+
+
+def settings(faces, folder, **changes):
+    return dataclasses.replace(TINY, data_dir=faces, run_dir=folder, device="cpu", **changes)
+
+
+def one_batch(cfg):
+    pictures = np.random.default_rng(0).integers(0, 255, (4, 218, 178, 3), dtype=np.uint8)
+    make = glcic_train.sample_maker(pictures, cfg)
+    samples = [make(n, np.random.default_rng(n)) for n in range(cfg.batch_size)]
+    return glcic_train.to_tensors(tuple(np.stack(column) for column in zip(*samples, strict=True)))
+
+
+def snapshot(network):
+    return {name: value.numpy().copy() for name, value in network.state_dict().items()}
+
+
+def changed(network, before):
+    return [name for name, value in network.state_dict().items() if (value.numpy() != before[name]).any()]
+
+
+def test_phases_of_algorithm_1():
+    phases = [glcic_train.phase(step, PAPER) for step in (0, 89_999, 90_000, 99_999, 100_000, 499_999)]
+    assert phases == ["completion"] * 2 + ["discriminator"] * 2 + ["joint"] * 2
+    assert glcic_train.phase(ARTICLE.completion_steps, ARTICLE) == "joint"  # the article has no second phase
+
+
+@pytest.mark.parametrize("now", ["completion", "discriminator", "joint"])
+def test_each_phase_moves_only_its_networks(now):
+    """Statistics included: in the second phase not even the running means of the completion network move."""
+    nets, optimizers = glcic_train.build(TINY)
+    before = {name: snapshot(net) for name, net in nets.items()}
+    glcic_train.train_step(nets, optimizers, *one_batch(TINY), now, TINY)
+    moved = {name for name, net in nets.items() if changed(net, before[name])}
+    assert moved == {"completion": {"completion"}, "discriminator": {"discriminator"}, "joint": set(nets)}[now]
+
+
+def test_completion_network_learns_from_the_discriminators():
+    """With no MSE left (weight of the adversarial term huge, gradients compared), the joint phase still moves C."""
+    nets, _ = glcic_train.build(TINY)
+    image, mask, patch_corners, _ = one_batch(TINY)
+    completed = nets["completion"](image, mask)
+    fake = glcic_train.composite(image, completed, mask)
+    with glcic_train.frozen(nets["discriminator"]):
+        logits = nets["discriminator"](fake, glcic_train.cut_patches(fake, patch_corners, TINY.local_px))
+    glcic_train.losses.adversarial_loss(logits).backward()
+    for name, parameter in nets["completion"].named_parameters():
+        if not parameter.stop_gradient and not name.endswith("conv.bias"):  # a bias under a normalisation has none
+            assert float(parameter.grad.abs().max()) > 0, name
+    assert all(p.grad is None for p in nets["discriminator"].parameters() if not p.stop_gradient)
+
+
+def test_adversarial_weight_reaches_the_completion_network():
+    """One joint step with alpha 4e-4 differs from one with alpha 0, all else equal."""
+    ends = []
+    for weight in (0.0, 4e-4):
+        cfg = dataclasses.replace(TINY, adversarial_weight=weight, optimizer="adadelta", learning_rate=1.0)
+        nets, optimizers = glcic_train.build(cfg)
+        glcic_train.train_step(nets, optimizers, *one_batch(cfg), "joint", cfg)
+        ends.append(snapshot(nets["completion"]))
+    assert any((ends[0][name] != ends[1][name]).any() for name in ends[0])
+
+
+def test_one_discriminator_sees_real_and_completed_pictures_with_clean_gradients():
+    nets, optimizers = glcic_train.build(TINY)
+    discriminator, seen, gradients_before = nets["discriminator"], [], []
+    forward_hook = discriminator.register_forward_post_hook(lambda layer, inputs, output: seen.append(id(layer)))
+    step = optimizers["discriminator"].step
+    batch = one_batch(TINY)
+    glcic_train.train_step(nets, optimizers, *batch, "joint", TINY)
+    weight = discriminator.fusion.weight
+
+    def recording_step():
+        gradients_before.append(weight.grad.numpy().copy())
+        step()
+
+    optimizers["discriminator"].step = recording_step
+    start = {name: snapshot(net) for name, net in nets.items()}
+    glcic_train.train_step(nets, optimizers, *batch, "discriminator", TINY)
+    assert len(seen) == 3 + 2 and len(set(seen)) == 1  # real, fake, fake again for C; then real, fake
+    forward_hook.remove()
+    # The gradient of that step, computed once more from networks that never had another gradient.
+    fresh, _ = glcic_train.build(TINY)
+    for name, net in fresh.items():
+        net.set_state_dict(start[name])
+    image, mask, patch_corners, real_corners = batch
+    fake = glcic_train.composite(image, glcic_train.complete_fixed(fresh["completion"], image, mask), mask)
+    cut = glcic_train.cut_patches
+    real_logits = fresh["discriminator"](image, cut(image, real_corners, TINY.local_px))
+    fake_logits = fresh["discriminator"](fake, cut(fake, patch_corners, TINY.local_px))
+    glcic_train.losses.discriminator_loss(real_logits, fake_logits).backward()
+    np.testing.assert_allclose(gradients_before[0], fresh["discriminator"].fusion.weight.grad.numpy(), rtol=1e-4, atol=1e-7)
+
+
+def test_adadelta_step_by_hand():
+    """E[g2] = 0.1 g2; step = sqrt(eps) / sqrt(E[g2] + eps) * g, with rho 0.9 and eps 1e-6 (Zeiler 2012, Algorithm 1)."""
+    layer = paddle.nn.Linear(1, 1, bias_attr=False)
+    layer.weight.set_value(np.float32([[2.0]]))
+    optimizer = glcic_train._optimizer(layer, PAPER)
+    (layer(paddle.ones([1, 1])) * 3).sum().backward()
+    optimizer.step()
+    expected = 2.0 - np.sqrt(1e-6) / np.sqrt(0.1 * 9 + 1e-6) * 3
+    assert layer.weight.item() == pytest.approx(expected, rel=1e-6)
+
+
+def final_state(folder):
+    """Every tensor of the newest checkpoint, and the losses that were logged."""
+    newest = newest_state(folder / "checkpoints")
+    from safetensors.numpy import load_file
+
+    lines = [json.loads(line) for line in (folder / "stats.jsonl").read_text().splitlines()]
+    return load_file(newest / "state.safetensors"), [(line["step"], line.get("completion")) for line in lines]
+
+
+def test_resume_is_exact(faces, tmp_path):
+    """9 steps = 5 + 4 in weights, moments and losses, with another network built first and another worker count."""
+    plan = {"total_steps": 9, "completion_steps": 3, "discriminator_steps": 3}
+    glcic_train.train(settings(faces, tmp_path / "whole", **plan))
+    glcic_train.train(settings(faces, tmp_path / "parts", **{**plan, "total_steps": 5}))
+    paddle.nn.Sequential(paddle.nn.Conv2D(3, 3, 3), paddle.nn.BatchNorm2D(3))  # moves Paddle's generated names on
+    glcic_train.train(settings(faces, tmp_path / "parts", **plan, workers=0))
+    (whole, _), (parts, _) = final_state(tmp_path / "whole"), final_state(tmp_path / "parts")
+    assert whole.keys() == parts.keys() and any("/moment1" in name for name in whole)
+    for name in whole:
+        np.testing.assert_array_equal(whole[name], parts[name], err_msg=name)
+
+
+@pytest.mark.slow
+def test_resume_is_exact_across_a_kill(faces, tmp_path):
+    """SIGTERM in mid-run, then the same command again: equal to an undisturbed run, bit for bit."""
+    flags = ["quick", "--data-dir", str(faces), "--device", "cpu", "--total-steps", "30", "--completion-steps", "10"]
+    flags += ["--discriminator-steps", "5", "--image-px", "32", "--local-px", "16", "--hole-px", "8", "16"]
+    flags += ["--base-channels", "8", "--batch-size", "4"]
+
+    def command(folder):
+        return [sys.executable, "-m", "glcic.train", *flags, "--run-dir", str(folder)]
+
+    quiet = {"cwd": ROOT, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    assert subprocess.run(command(tmp_path / "whole"), **quiet).returncode == 0
+    process = subprocess.Popen(command(tmp_path / "parts"), **quiet)
+    stats = tmp_path / "parts" / "stats.jsonl"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (stats.exists() and '"step": 10' in stats.read_text()):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 143, err
+    assert "the same command goes on from here" in out
+    assert newest_state(tmp_path / "parts/checkpoints").name < "step_0000030"
+    finished = subprocess.run(command(tmp_path / "parts"), **quiet)
+    assert finished.returncode == 0 and "resumed from" in finished.stdout, finished.stderr
+    (whole, _), (parts, _) = final_state(tmp_path / "whole"), final_state(tmp_path / "parts")
+    for name in whole:
+        np.testing.assert_array_equal(whole[name], parts[name], err_msg=name)
+
+
+def test_a_finished_run_is_left_alone_and_can_be_lengthened(faces, tmp_path, capsys):
+    glcic_train.train(settings(faces, tmp_path / "run"))
+    before = os.stat(tmp_path / "run/checkpoints/step_0000006/state.safetensors").st_mtime_ns
+    glcic_train.train(settings(faces, tmp_path / "run"))
+    assert os.stat(tmp_path / "run/checkpoints/step_0000006/state.safetensors").st_mtime_ns == before
+    glcic_train.train(settings(faces, tmp_path / "run", total_steps=8))
+    assert read_weights(tmp_path / "run/weights.safetensors")[1]["step"] == 8
+
+
+def test_other_options_are_refused_and_never_moves_the_old_run_aside(faces, tmp_path):
+    glcic_train.train(settings(faces, tmp_path / "run"))
+    with pytest.raises(UserError, match="batch_size was 4, is 2"):
+        glcic_train.train(settings(faces, tmp_path / "run", batch_size=2))
+    glcic_train.train(settings(faces, tmp_path / "run", batch_size=2, resume="never"))
+    assert (tmp_path / "run-1/weights.safetensors").exists()
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_build_and_fit_together(preset):
+    cfg = dataclasses.replace(PRESETS[preset][1], preset=preset, data_dir=Path("somewhere"))
+    glcic_train.check(cfg)
+    assert cfg.completion_steps + cfg.discriminator_steps < cfg.total_steps
+
+
+def test_mean_colour_and_its_place_in_the_weights(faces, tmp_path):
+    weights = glcic_train.train(settings(faces, tmp_path / "run"))
+    tensors, facts = read_weights(weights)
+    pictures = glcic_train.open_pictures(faces, "train")
+    expected = np.mean([pictures[n].reshape(-1, 3).mean(0) for n in range(len(pictures))], 0) / 127.5 - 1
+    np.testing.assert_allclose(tensors["completion.mean_colour"].ravel(), expected, atol=1e-5)
+    assert facts["image_px"] == 32 and facts["largest_hole"] == 0.5 and facts["paper"] == "glcic"
+
+
+def test_fine_tuning_starts_from_the_given_weights(faces, tmp_path):
+    weights = glcic_train.train(settings(faces, tmp_path / "first"))
+    cfg = settings(faces, tmp_path / "second", init_completion=weights, base_channels=16)
+    nets, _ = glcic_train.build(cfg)
+    tensors, _ = read_weights(weights)
+    np.testing.assert_array_equal(nets["completion"].conv5.conv.weight.numpy(), tensors["completion.conv5.conv.weight"])
+    assert nets["completion"].training
