@@ -146,14 +146,15 @@ def load_state(folder: str | Path, networks: dict, optimizers: dict) -> dict:
     if progress is None:
         raise UserError(f"{folder} is no whole checkpoint")
     tensors = load_file(folder / "state.safetensors")
-    for name, optimizer in optimizers.items():
-        _create_moments(networks[name], optimizer)
+    given = {key for key in tensors if "/" in key}
+    stepped = {name for name in optimizers if any(key.startswith(name + ".") for key in given)}
+    for name in stepped:  # an optimiser that had not stepped yet has no tensors, and gets none
+        _create_moments(networks[name], optimizers[name])
     for name, network in networks.items():
         load_network(network, {key: value for key, value in tensors.items() if "/" not in key}, name, folder)
     wanted = {}
     for name, optimizer in optimizers.items():
         wanted |= _named_moments(name, networks[name], optimizer)
-    given = {key for key in tensors if "/" in key}
     if wanted.keys() != given:
         odd = sorted(wanted.keys() ^ given)
         raise UserError(f"{folder} was written by another optimiser: {', '.join(odd[:3])} and {len(odd)} in all differ")

@@ -143,13 +143,18 @@ def _gather(small: list[tuple[int, ...]], limit: int) -> list[tuple[Box, tuple[i
     """Gathers small boxes (top, left, bottom, right, part) that fit together into `limit` px, from the top down."""
     boxes = np.array(sorted(small), np.int64).reshape(-1, 5)
     free, gathered = np.ones(len(boxes), bool), []
-    for i, (top, left, _, right, _) in enumerate(boxes.tolist()):
-        if free[i]:
-            corner = np.array((top, left - (limit - (right - left)) // 2))
-            inside = free & (boxes[:, :2] >= corner).all(axis=1) & (boxes[:, 2:4] <= corner + limit).all(axis=1)
-            free &= ~inside
-            core = (*boxes[inside, :2].min(axis=0).tolist(), *boxes[inside, 2:4].max(axis=0).tolist())
-            gathered.append((core, tuple(sorted(set(boxes[inside, 4].tolist())))))
+    for i, (top, left, bottom, right, part) in enumerate(boxes.tolist()):
+        if not free[i]:
+            continue
+        free[i], parts = False, {part}
+        near = free & (boxes[:, 2] <= top + limit) & (boxes[:, 1] >= right - limit) & (boxes[:, 3] <= left + limit)
+        for j in np.flatnonzero(near):
+            _, its_left, its_bottom, its_right, its_part = boxes[j].tolist()
+            if max(right, its_right) - min(left, its_left) <= limit:
+                left, bottom, right = min(left, its_left), max(bottom, its_bottom), max(right, its_right)
+                free[j] = False
+                parts.add(its_part)
+        gathered.append(((top, left, bottom, right), tuple(sorted(parts))))
     return gathered
 
 
@@ -234,12 +239,13 @@ def complete_batch(
 
 
 def _canvas(image: np.ndarray, hole: np.ndarray, network_px: int, largest_hole: float, window: Windows) -> _Canvas:
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or hole.dtype != bool:
-        given = f"{image.dtype} {image.shape} with a hole of {hole.dtype}"
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or hole.dtype != bool or hole.ndim != 2:
+        given = f"{image.dtype} {image.shape} with a hole {hole.dtype} {hole.shape}"
         raise UserError(f"cannot complete {given}; give uint8 [height, width, 3] and bool [height, width]")
     if image.shape[:2] != hole.shape:
         raise UserError(
-            f"the picture is {image.shape[1]} x {image.shape[0]} px, its hole {hole.shape[::-1]} px; give both one size"
+            f"the picture is {image.shape[1]} x {image.shape[0]} px, its hole {hole.shape[1]} x {hole.shape[0]} px; "
+            "give both one size"
         )
     labels, boxes = components(hole)
     windows = _plan(hole, labels, boxes, network_px, largest_hole, window) if len(boxes) else []

@@ -50,7 +50,8 @@ def unpack(archive: Path, folder: Path) -> None:
         UserError: it is no archive (a saved web page is called so), it is broken, one of its names leads out of the
             folder, it holds links or devices, or it unpacks to far more than pictures would.
     """
-    members = _zip_members if zipfile.is_zipfile(archive) else _tar_members if _is_tar(archive) else None
+    # A plain tar that ends with a zip passes for a zip, so tar is asked first.
+    members = _tar_members if _is_tar(archive) else _zip_members if zipfile.is_zipfile(archive) else None
     if members is None:
         raise UserError(_why_no_archive(archive))
     limit, total = UNPACKED_BYTES + UNPACKED_FACTOR * archive.stat().st_size, 0
@@ -239,8 +240,8 @@ def check_celeba(data_dir: Path, make_partition: bool = False) -> None:
         _write_partition(partition, present)
     if not partition.is_file():
         raise UserError(
-            f"{partition} is missing: put CelebA's official Eval/{PARTITION} there (out of the archive with --output DIR, "
-            "if it has one), or add --make-partition to write a list that is not the official one"
+            f"{partition} is missing: put CelebA's official Eval/{PARTITION} there (--output DIR takes one out of the "
+            "archive), or add --make-partition to write a list that is not the official one"
         )
     splits = read_partition(partition)
     listed = {name for split in SPLITS for name in splits[split]}

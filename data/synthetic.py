@@ -161,8 +161,8 @@ def sample_pose(rng: np.random.Generator) -> dict:
         "scale": float(rng.uniform(0.97, 1.06)),
         "shift": tuple(rng.uniform(-2.5, 2.5, 2)),
         "yaw": float(rng.uniform(-1, 1)),
-        "light": (float(rng.uniform(-1, 1)), float(rng.uniform(-0.8, 0.05))),
-        "contrast": float(rng.uniform(0.3, 0.7)),
+        "light": (float(rng.uniform(-0.55, 0.55)), float(rng.uniform(-0.8, 0.05))),
+        "contrast": float(rng.uniform(0.22, 0.55)),
         "tint": one_of(rng, LIGHTS),
     }
 
@@ -743,9 +743,9 @@ def light_up(picture: np.ndarray, look: Look) -> np.ndarray:
     radius = np.sqrt(x * x + y * y)
     bend = np.tanh(radius) / np.maximum(radius, 1e-3)  # beyond the rim the body goes on, ever flatter
     x, y = x * bend, y * bend
-    source = np.array([*look.light, 0.75]) / math.hypot(*look.light, 0.75)
+    source = np.array([*look.light, 1.0]) / math.hypot(*look.light, 1.0)
     lambert = np.maximum(x * source[0] + y * source[1] + np.sqrt(1 - x * x - y * y) * source[2], 0)
-    level = np.maximum(1 + 1.5 * look.contrast * (lambert - 0.8), 0.05)[:, :, None]
+    level = np.maximum(1 + 1.5 * look.contrast * (lambert - 0.9), 0.05)[:, :, None]
     factor = level ** np.array([0.92, 1.03, 1.08]) * look.tint  # dim light on skin is red: it has passed through
     factor = cv2.resize(factor.astype(np.float32), (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR)
     figure = picture[:, :, 3:] / np.float32(255)

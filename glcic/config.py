@@ -57,6 +57,8 @@ class Config(RunSettings):
     """of both networks; adadelta has rho 0.9, epsilon 1e-6 [Sec. 4]"""
     learning_rate: float = 1.0
     """factor of the optimiser's step; 1 is plain ADADELTA [Sec. 4]"""
+    decay_steps: int = 0
+    """last steps, over which the learning rate falls evenly to zero; 0 keeps it [ours, D11]"""
     adversarial_weight: float = 4e-4
     """alpha of Eq. 4 [Sec. 4]"""
     minimax: bool = False
@@ -113,6 +115,7 @@ CPU = replace(
     base_channels=16,
     optimizer="adam",
     learning_rate=1e-3,
+    decay_steps=800,
     preview_steps=250,
 )
 
@@ -124,6 +127,7 @@ QUICK = replace(
     image_px=64,
     hole_px=(16, 32),
     local_px=32,
+    decay_steps=200,
     preview_steps=100,
 )
 
@@ -137,6 +141,7 @@ TINY = replace(  # for tests: seconds
     hole_px=(8, 16),
     local_px=16,
     base_channels=8,
+    decay_steps=2,
 )
 
 PRESETS = {

@@ -37,6 +37,11 @@ def phase(step: int, cfg: Config) -> str:
     return "discriminator" if step < cfg.completion_steps + cfg.discriminator_steps else "joint"
 
 
+def learning_rate(step: int, cfg: Config) -> float:
+    """Of a step (from 0): constant, and over the last cfg.decay_steps falling evenly towards zero (D11)."""
+    return cfg.learning_rate * min(1.0, (cfg.total_steps - step) / max(1, cfg.decay_steps))
+
+
 def train_step(nets: dict, optimizers: dict, image, mask, patch_corners, real_corners, now: str, cfg: Config) -> dict:
     """The loop body of Algorithm 1.
 
@@ -200,6 +205,8 @@ def train(cfg: Config) -> Path:
     with Run(cfg, "glcic", nets, optimizers) as run:
         for step, batch in run.steps(batches):
             now = phase(step, cfg)
+            for optimizer in optimizers.values():
+                optimizer.set_lr(learning_rate(step, cfg))
             run.record(train_step(nets, optimizers, *to_tensors(batch), now, cfg))
             if run.preview_due():
                 completed = evaluate.complete_all(nets["completion"], *validation)

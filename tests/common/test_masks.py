@@ -143,6 +143,8 @@ def test_reads_one_bit_16_bit_and_floats(tmp_path, drawn):
 def test_cuts_soft_edges_at_half_and_survives_jpeg(tmp_path, drawn):
     ramp = np.tile(np.arange(256, dtype=np.uint8), (8, 1))
     assert (masks.read_hole(as_saved(tmp_path, ramp)) == (ramp >= 128)).all()
+    deep = np.tile(np.arange(0, 65536, 256, dtype=np.uint16), (8, 1))
+    assert (masks.read_hole(as_saved(tmp_path, deep)) == (deep >= 32768)).all()
     noisy = as_saved(tmp_path, drawn.astype(np.uint8) * 255, name="hole.jpg", quality=60)
     assert len(np.unique(np.asarray(Image.open(noisy)))) > 2
     assert (masks.read_hole(noisy) == drawn).all()

@@ -1,0 +1,178 @@
+"""The run folder: what is written, when, and what happens when it cannot be."""
+
+import dataclasses
+import itertools
+import json
+import os
+import resource
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import paddle
+import pytest
+
+from common import checkpoint
+from common.config import RunSettings
+from common.errors import UserError
+from common.runlog import Run, read_stats
+
+
+@dataclass(frozen=True)
+class Settings(RunSettings):
+    rate: float = 0.1
+    """learning rate [ours]"""
+
+
+def new_run(folder, width=2, **changes):
+    cfg = dataclasses.replace(Settings(run_dir=folder, total_steps=30, preset="test"), **changes)
+    net = paddle.nn.Linear(width, width)
+    return Run(cfg, "paper", {"n": net}, {"n": paddle.optimizer.Adam(parameters=net.parameters())})
+
+
+def numbers(first):
+    for n in itertools.count(first):
+        yield (np.float32(n),)
+
+
+def work(run, each=lambda step: None, loss=lambda step: 1.0):
+    seen = []
+    with run:
+        for step, (batch,) in run.steps(numbers):
+            seen.append((step, batch))
+            net, optimizer = run.networks["n"], run.optimizers["n"]
+            optimizer.clear_grad()
+            net(paddle.full([1, net.weight.shape[0]], float(batch))).sum().backward()
+            optimizer.step()
+            run.record({"loss": paddle.to_tensor(loss(step))})
+            each(step)
+    return seen
+
+
+def test_folder_of_a_run(tmp_path):
+    run = new_run(tmp_path / "run")
+    seen = work(run, each=lambda step: run.preview_due() and run.write_preview(np.zeros((4, 4, 3), np.uint8)))
+    assert seen == [(n, n) for n in range(30)]
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
+        *("checkpoints", "curves.png", "options.json", "previews", "stats.jsonl")
+    ]
+    assert [path.name for path in (tmp_path / "run/previews").iterdir()].count("step_0000001.png") == 1
+    assert [path.name for path in (tmp_path / "run/checkpoints").iterdir()] == ["step_0000030"]
+    options = json.loads((tmp_path / "run/options.json").read_text())
+    assert options["rate"] == 0.1 and options["paper"] == "paper" and options["paddle"] == paddle.__version__
+
+
+def test_logged_losses_are_means_of_ten_steps(tmp_path):
+    run = new_run(tmp_path)
+    work(run, loss=float)
+    assert [(line["step"], line["loss"]) for line in read_stats(tmp_path)] == [(10, 4.5), (20, 14.5), (30, 24.5)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_save_and_say_how_to_resume(tmp_path, capsys, number):
+    run = new_run(tmp_path)
+    seen = work(run, each=lambda step: os.kill(os.getpid(), number) if step == 6 else None)
+    assert len(seen) == 7 and checkpoint.newest_state(tmp_path / "checkpoints").name == "step_0000007"
+    with pytest.raises(SystemExit) as stop:
+        run.farewell()
+    assert stop.value.code == 128 + number
+    assert "stopped after 7 of 30 steps" in capsys.readouterr().out
+    assert work(new_run(tmp_path))[0] == (7, 7)
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_time_limit_saves_and_returns(tmp_path):
+    run = new_run(tmp_path, max_minutes=1e-9)
+    assert len(work(run)) == 1
+    run.farewell()
+    assert len(work(new_run(tmp_path))) == 29
+
+
+def test_saves_by_the_clock(tmp_path):
+    saved = []
+    run = new_run(tmp_path, save_minutes=0.0)
+    run.save = lambda: saved.append(run.step)
+    work(run)
+    assert saved == [*range(1, 31), 30]
+
+
+def test_stats_of_steps_done_again_are_dropped(tmp_path):
+    run = new_run(tmp_path)
+    work(run, each=lambda step: os.kill(os.getpid(), signal.SIGTERM) if step == 14 else None)
+    with (tmp_path / "stats.jsonl").open("a") as file:
+        file.write('{"step": 20, "loss": 7}\n{"step": 2')  # as if it had gone on, and been killed while writing
+    work(new_run(tmp_path))
+    steps = [line["step"] for line in read_stats(tmp_path)]
+    assert steps == [10, 15, 20, 30]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_stops_before_it_is_saved(tmp_path, bad):
+    run = new_run(tmp_path)
+    with pytest.raises(UserError, match="loss loss is no finite number at step 20"):
+        work(run, loss=lambda step: bad if step == 12 else 1.0)
+    assert checkpoint.newest_state(tmp_path / "checkpoints") is None
+
+
+def test_chance_of_a_step_does_not_depend_on_the_steps_before(tmp_path):
+    def draw(folder, stop):
+        drawn = {}
+        run = new_run(folder)
+
+        def each(step):
+            drawn[step] = paddle.rand([1]).item()
+            if step == stop:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        work(run, each)
+        return drawn
+
+    whole = draw(tmp_path / "a", None)
+    first, second = draw(tmp_path / "b", 11), draw(tmp_path / "b", None)
+    assert {**first, **second} == whole and len(set(whole.values())) == 30
+
+
+def test_a_run_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write the run folder"):
+        new_run(tmp_path / "file/run")
+
+
+def test_resume_path_may_change_options_but_must_exist(tmp_path):
+    work(new_run(tmp_path / "a"))
+    with pytest.raises(UserError, match="rate was 0.1, is 0.2"):
+        new_run(tmp_path / "a", rate=0.2)
+    with pytest.raises(UserError, match="no such checkpoint folder"):
+        new_run(tmp_path / "b", resume=str(tmp_path / "nowhere"))
+    run = new_run(tmp_path / "b", rate=0.2, total_steps=32, resume=str(tmp_path / "a/checkpoints/step_0000030"))
+    assert [step for step, _ in work(run)] == [30, 31]
+    with pytest.raises(UserError, match="do not fit the network"):
+        new_run(tmp_path / "c", width=3, resume=str(tmp_path / "a/checkpoints/step_0000030"))
+
+
+def test_a_full_disk_is_one_line_and_the_checkpoint_before_stays(tmp_path):
+    """The limit on file size makes the operating system refuse the write half way, as a full disk does."""
+    child = os.fork()
+    if child == 0:  # in a child, because the limit cannot be raised again
+        status = 1
+        try:
+            run = new_run(tmp_path, width=64, save_minutes=0.0)
+
+            def limit(step):
+                if step == 2:
+                    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+                    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+            try:
+                work(run, each=limit)
+            except UserError as problem:
+                Path(tmp_path, "told").write_text(str(problem))
+                status = 0
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert "the checkpoint before this one is whole" in (tmp_path / "told").read_text()
+    assert checkpoint.newest_state(tmp_path / "checkpoints").name == "step_0000002"
+    run = new_run(tmp_path, width=64)
+    assert run.step == 2
