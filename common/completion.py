@@ -5,11 +5,9 @@ full resolution if the hole fits what the network was trained on, and else at th
 never sees a colour from under a hole, and every known pixel comes back bit-identical.
 """
 
-import math
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import cv2
 import numpy as np
@@ -18,144 +16,10 @@ from common import blending
 from common.errors import UserError
 from common.images import to_network
 from common.masks import components
+from common.windows import Window, WindowMode, plan_parts
 
 # (float32 [n, 3, h, w] in [-1, 1], float32 [n, 1, h, w] with 1 = hole) -> float32 [n, 3, h, w] in [-1, 1]
 Network = Callable[[np.ndarray, np.ndarray], np.ndarray]
-Windows = Literal["auto", "whole", "hole"]
-Box = tuple[int, int, int, int]  # top, left, bottom, right; ends excluded
-
-WHOLE_UP_TO = 2  # times the network's size: a photo of this short side is still seen whole
-SNAP = 0.05  # a scale this near to 1 becomes 1, which spares two resamplings
-LARGEST_INPUT = 16  # times the network's own number of pixels, for very long pictures
-
-
-@dataclass(frozen=True)
-class Window:
-    """A part of a photo, and the size at which the network sees it.
-
-    Attributes:
-        top, left, bottom, right: its place in the photo, ends excluded.
-        height, width: its size in the network's pixels, before padding to the stride.
-        core: the box in the photo whose hole it fills.
-        parts: numbers of the hole's connected parts (`masks.components`) it fills there.
-    """
-
-    top: int
-    left: int
-    bottom: int
-    right: int
-    height: int
-    width: int
-    core: Box
-    parts: tuple[int, ...]
-
-    def __str__(self) -> str:
-        size = f"{self.right - self.left} x {self.bottom - self.top} px at ({self.left}, {self.top})"
-        return f"{size}, seen as {self.width} x {self.height}"
-
-
-def plan(hole: np.ndarray, *, network_px: int, largest_hole: float = 0.5, window: Windows = "auto") -> list[Window]:
-    """Chooses the windows through which the network sees a photo.
-
-    * The whole photo, its short side scaled to `network_px`: if that short side is at most twice as long (the
-      network's training pictures were probably framed alike), or `window` is "whole".
-    * Otherwise windows of `network_px` at full resolution, each around those parts of the hole that fit together into
-      the share `largest_hole` of it. A long thin part (a scratch) is covered by several overlapping ones.
-    * A part too large for that gets its own window, scaled down until it fits, but never below the whole photo's scale.
-
-    Photos are never enlarged, except to be seen whole.
-
-    Args:
-        hole: bool [height, width].
-        network_px: side of the pictures the network was trained on.
-        largest_hole: the largest hole it was trained on, as a share of that side.
-
-    Returns:
-        The windows, none if the hole is empty.
-    """
-    if not hole.any():
-        return []
-    return _plan(hole, *components(hole), network_px, largest_hole, window)
-
-
-def _plan(hole, labels, boxes, network_px: int, largest_hole: float, window: Windows) -> list[Window]:
-    height, width = hole.shape
-    roughly_its_size = min(height, width) <= WHOLE_UP_TO * network_px and max(height, width) <= 4 * min(height, width)
-    if window == "whole" or (window == "auto" and roughly_its_size):
-        everything = (0, 0, height, width)
-        parts = tuple(range(1, len(boxes) + 1))
-        return [_seen(everything, network_px / min(height, width), network_px, everything, parts)]
-    limit = max(1, int(network_px * largest_hole))
-    small, windows = [], []
-    for part, box in enumerate(boxes.tolist(), 1):
-        longest = max(box[2] - box[0], box[3] - box[1])
-        if longest <= limit:
-            small.append((*box, part))
-        elif longest > 2 * limit and _thickness(labels, part, box) <= limit:
-            small.extend(_cells(labels, part, box, limit))
-        else:
-            windows.append(_window(hole.shape, tuple(box), (part,), math.ceil(longest / largest_hole), network_px))
-    return windows + [_window(hole.shape, core, parts, network_px, network_px) for core, parts in _gather(small, limit)]
-
-
-def _seen(place: Box, scale: float, network_px: int, core: Box, parts: tuple[int, ...]) -> Window:
-    height, width = place[2] - place[0], place[3] - place[1]
-    scale = min(scale, math.sqrt(LARGEST_INPUT * network_px**2 / (height * width)))
-    scale = 1 if abs(scale - 1) < SNAP else scale
-    return Window(*place, max(1, round(height * scale)), max(1, round(width * scale)), core, parts)
-
-
-def _window(shape: tuple[int, int], core: Box, parts: tuple[int, ...], side_px: int, network_px: int) -> Window:
-    """The square of `side_px` around a box, moved and cut to stay inside the photo."""
-    place = []
-    for start, end, length in zip(core[:2], core[2:], shape, strict=True):
-        side = min(side_px, length)
-        place.append(min(max((start + end - side) // 2, 0), length - side))
-    top, left = place
-    place = (top, left, top + min(side_px, shape[0]), left + min(side_px, shape[1]))
-    scale = min(1, max(network_px / side_px, network_px / min(shape)))
-    return _seen(place, scale, network_px, core, parts)
-
-
-def _thickness(labels: np.ndarray, part: int, box: list[int]) -> float:
-    """Twice the largest distance from a pixel of this part of the hole to the nearest pixel outside it."""
-    around = np.s_[max(0, box[0] - 1) : box[2] + 1, max(0, box[1] - 1) : box[3] + 1]
-    mine = (labels[around] == part).astype(np.uint8)
-    return math.inf if mine.all() else 2 * float(cv2.distanceTransform(mine, cv2.DIST_L2, cv2.DIST_MASK_PRECISE).max())
-
-
-def _cells(labels: np.ndarray, part: int, box: list[int], limit: int) -> list[tuple[int, ...]]:
-    """Boxes of at most `limit` px that cover a long thin part, one overlapping the next by a quarter."""
-    step, cells = max(1, limit * 3 // 4), []
-    starts = [
-        range(start, max(start + 1, end - limit + step), step) for start, end in zip(box[:2], box[2:], strict=True)
-    ]
-    for top in starts[0]:
-        for left in starts[1]:
-            rows, columns = np.nonzero(labels[top : min(top + limit, box[2]), left : min(left + limit, box[3])] == part)
-            if len(rows):
-                ends = top + int(rows.max()) + 1, left + int(columns.max()) + 1
-                cells.append((top + int(rows.min()), left + int(columns.min()), *ends, part))
-    return cells
-
-
-def _gather(small: list[tuple[int, ...]], limit: int) -> list[tuple[Box, tuple[int, ...]]]:
-    """Gathers small boxes (top, left, bottom, right, part) that fit together into `limit` px, from the top down."""
-    boxes = np.array(sorted(small), np.int64).reshape(-1, 5)
-    free, gathered = np.ones(len(boxes), bool), []
-    for i, (top, left, bottom, right, part) in enumerate(boxes.tolist()):
-        if not free[i]:
-            continue
-        free[i], parts = False, {part}
-        near = free & (boxes[:, 2] <= top + limit) & (boxes[:, 1] >= right - limit) & (boxes[:, 3] <= left + limit)
-        for j in np.flatnonzero(near):
-            _, its_left, its_bottom, its_right, its_part = boxes[j].tolist()
-            if max(right, its_right) - min(left, its_left) <= limit:
-                left, bottom, right = min(left, its_left), max(bottom, its_bottom), max(right, its_right)
-                free[j] = False
-                parts.add(its_part)
-        gathered.append(((top, left, bottom, right), tuple(sorted(parts))))
-    return gathered
 
 
 @dataclass
@@ -179,7 +43,7 @@ def complete(
     stride: int = 4,
     largest_hole: float = 0.5,
     blend: blending.Blend = "paste",
-    window: Windows = "auto",
+    window: WindowMode = "auto",
     batch_size: int = 4,
 ) -> np.ndarray:
     """Fills the hole of one photo of any size.
@@ -190,7 +54,7 @@ def complete(
             colour of the window's known pixels.
         image: uint8 [height, width, 3].
         hole: bool [height, width]; if empty, the photo is returned; if full, all of it is predicted.
-        network_px, largest_hole, window: see `plan`, which tells beforehand what the network will be given.
+        network_px, largest_hole, window: see `windows.plan`, which tells beforehand what the network will be given.
         stride: what the network's input sides must be multiples of; reached by reflection.
         blend: see `common.blending`.
         batch_size: windows of one size given to the network at once.
@@ -214,7 +78,7 @@ def complete_batch(
     stride: int = 4,
     largest_hole: float = 0.5,
     blend: blending.Blend = "paste",
-    window: Windows = "auto",
+    window: WindowMode = "auto",
     batch_size: int = 4,
 ) -> list[np.ndarray]:
     """`complete` for several photos of any sizes, whose windows share the network's batches."""
@@ -238,7 +102,7 @@ def complete_batch(
     return [_finish(canvas, blend) for canvas in canvases]
 
 
-def _canvas(image: np.ndarray, hole: np.ndarray, network_px: int, largest_hole: float, window: Windows) -> _Canvas:
+def _canvas(image: np.ndarray, hole: np.ndarray, network_px: int, largest_hole: float, window: WindowMode) -> _Canvas:
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or hole.dtype != bool or hole.ndim != 2:
         given = f"{image.dtype} {image.shape} with a hole {hole.dtype} {hole.shape}"
         raise UserError(f"cannot complete {given}; give uint8 [height, width, 3] and bool [height, width]")
@@ -248,7 +112,7 @@ def _canvas(image: np.ndarray, hole: np.ndarray, network_px: int, largest_hole: 
             "give both one size"
         )
     labels, boxes = components(hole)
-    windows = _plan(hole, labels, boxes, network_px, largest_hole, window) if len(boxes) else []
+    windows = plan_parts(hole, labels, boxes, network_px, largest_hole, window) if len(boxes) else []
     # Zeros cost no memory until they are written, and only the holes' surroundings are.
     return _Canvas(image, hole, labels, windows, np.zeros(image.shape, np.float32), np.zeros(hole.shape, np.float32))
 

@@ -206,15 +206,18 @@ def _hole_from_alpha(colours: np.ndarray, opaque: np.ndarray) -> np.ndarray:
     return opaque & (colours.max(axis=2) >= 128) if black_and_white else ~opaque
 
 
-def check_hole(hole: np.ndarray, image: np.ndarray, report_path: str | Path) -> None:
-    """Refuses a hole that covers less than 0.1 % or more than 95 % of its picture, and shows why in a picture.
+def check_hole(hole: np.ndarray, image: np.ndarray, report_path: str | Path) -> str | None:
+    """Complains, with a picture, about a hole that was probably misread.
+
+    Returns:
+        None for an ordinary hole; a line to show for one of less than 0.1 % of the picture, which may be a scratch.
 
     Raises:
-        UserError: with the share of the hole, and the name of the overlay written to `report_path`.
+        UserError: there is no hole, or it covers more than 95 %. Names the overlay written to `report_path`.
     """
     share = float(hole.mean())
     if SMALLEST_SHARE <= share <= LARGEST_SHARE:
-        return
+        return None
     shown = image.copy()
     shown[hole] = shown[hole] // 2 + np.array([127, 0, 0], np.uint8)
     scale = min(1, 1024 / max(hole.shape))
@@ -224,10 +227,11 @@ def check_hole(hole: np.ndarray, image: np.ndarray, report_path: str | Path) -> 
         seen = f"{report_path} shows it in red"
     except UserError as problem:
         seen = str(problem)
-    advice = "draw it in white on black" if share < SMALLEST_SHARE else "leave some of the picture"
-    raise UserError(
-        f"the hole covers {share:.2%} of the picture ({seen}); {advice}, or use --invert-mask if black marks it"
-    )
+    told = f"the hole covers {share:.2%} of the picture ({seen})"
+    if 0 < share < SMALLEST_SHARE:
+        return f"{told}; if you drew more, draw it in white on black, or use --invert-mask if black marks it"
+    advice = "leave some of the picture" if share else "draw it in white on black"
+    raise UserError(f"{told}; {advice}, or use --invert-mask if black marks it")
 
 
 KINDS = ("center", "random", "freeform", *(f"area-{low or 1}-{low + 10}" for low in range(0, 60, 10)))

@@ -19,6 +19,7 @@ from common.checkpoint import load_network, read_weights
 from common.device import describe, open_device
 from common.errors import UserError, one_line_errors
 from common.images import find_images, read_image, write_image
+from common.windows import WindowMode, plan
 from glcic.model import STRIDE, CompletionNetwork
 
 SAMPLED = ("center", "random", "freeform")  # holes that need no file
@@ -42,7 +43,7 @@ class Options:
     """black is hole"""
     blend: Blend = "telea-poisson"
     """how the hole joins the photo; telea-poisson is the paper's post-processing, paste is none"""
-    window: completion.Windows = "auto"
+    window: WindowMode = "auto"
     """whole: the network sees the whole photo; hole: a window around each hole; auto: by the photo's size"""
     device: str = "auto"
     """auto, cpu, gpu or gpu:N"""
@@ -75,7 +76,7 @@ def complete(
     image: np.ndarray,
     hole: np.ndarray,
     blend: Blend = "telea-poisson",
-    window: completion.Windows = "auto",
+    window: WindowMode = "auto",
 ) -> np.ndarray:
     """Fills the hole of one photo.
 
@@ -114,10 +115,12 @@ def complete_file(network: CompletionNetwork, options: Options) -> None:
     """One photo: reads, says what the network will be given, completes, writes."""
     image = read_image(options.input)
     hole = hole_for(options.input, image, options, 0)
-    masks.check_hole(hole, image, options.output.with_name(options.output.stem + "-hole.png"))
-    windows = completion.plan(hole, **trained_on(network), window=options.window)
+    warning = masks.check_hole(hole, image, options.output.with_name(options.output.stem + "-hole.png"))
+    seen = plan(hole, **trained_on(network), window=options.window)
+    if warning:
+        print(f"note: {warning}")
     print(f"{options.input}: {image.shape[1]} x {image.shape[0]} px, hole {100 * hole.mean():.1f} %")
-    print("\n".join(f"  window {window}" for window in windows[:8]) + ("\n  …" if len(windows) > 8 else ""))
+    print("\n".join(f"  window {window}" for window in seen[:8]) + ("\n  …" if len(seen) > 8 else ""))
     completed = complete_batch(network, [image], [hole], options.blend, options.window, options.batch_size)
     write_image(options.output, completed[0])
     print(f"written: {options.output}")
@@ -164,7 +167,9 @@ def read_chunk(chunk: list[Path], photos: list[Path], options: Options, failed: 
         try:
             image = read_image(photo)
             hole = hole_for(photo, image, options, photos.index(photo))
-            masks.check_hole(hole, image, options.output / f"{photo.stem}-hole.png")
+            warning = masks.check_hole(hole, image, options.output / f"{photo.stem}-hole.png")
+            if warning:
+                tqdm.write(f"note: {photo}: {warning}")
             ready.append((photo, image, hole))
         except UserError as problem:
             failed[str(photo)] = str(problem)

@@ -89,7 +89,7 @@ def test_any_folder_is_split_twentieths(tmp_path):
         Image.new("RGB", (40, 30), (n, n, n)).save(tmp_path / f"{n:03d}.png")
     parts = {split: ImageFolder(tmp_path, split) for split in ("train", "val", "test")}
     assert [len(part) for part in parts.values()] == [54, 3, 3]
-    assert not {p for p in parts["train"].paths} & {p for p in parts["test"].paths}
+    assert not set(parts["train"].paths) & set(parts["test"].paths)
     assert isinstance(open_pictures(tmp_path, "train"), ImageFolder)
     for n in range(19, 60):
         (tmp_path / f"{n:03d}.png").unlink()

@@ -10,7 +10,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from common import blending, completion
+from common import blending, completion, windows
 from common.errors import UserError
 
 ALL = get_args(blending.Blend)
@@ -107,11 +107,11 @@ def test_every_pixel_of_any_hole_is_filled(seed, window):
         hole[top : top + rows, left : left + columns] = True
     result = completion.complete(plain(), noise(*size), hole, network_px=32, window=window)
     assert (result[hole] == PLAIN_LEVEL).all()
-    for place in completion.plan(hole, network_px=32, window=window):
+    for place in windows.plan(hole, network_px=32, window=window):
         assert 0 <= place.top < place.bottom <= size[0] and 0 <= place.left < place.right <= size[1]
         assert place.top <= place.core[0] and place.core[2] <= place.bottom
         assert place.left <= place.core[1] and place.core[3] <= place.right
-        assert place.height * place.width <= completion.LARGEST_INPUT * 32**2 * 1.1
+        assert place.height * place.width <= windows.LARGEST_INPUT * 32**2 * 1.1
 
 
 @pytest.mark.parametrize("how", ALL)
@@ -134,7 +134,7 @@ def test_a_network_pixel_that_touches_the_hole_is_hole_and_others_are_pure(size,
     image = np.where(np.dstack([hole] * 3), np.uint8(255), np.uint8(0))  # known pixels black, hidden ones white
     network = Recorder(plain())
     completion.complete(network, image, hole, network_px=network_px, window="whole")
-    (place,) = completion.plan(hole, network_px=network_px, window="whole")
+    (place,) = windows.plan(hole, network_px=network_px, window="whole")
     mask, seen = network.masks[0][0, 0], network.images[0][0]
     assert (seen == -1).all()  # the mean of the known pixels is black, and nothing white came through
     assert min(place.height, place.width) == network_px
@@ -187,7 +187,7 @@ def test_a_network_that_knows_the_truth_gives_it_back_in_place(size, boxes, opti
     truth = slope(rows, columns)
     image = np.rint(truth).astype(np.uint8)
     image[hole] = 255
-    places = iter(completion.plan(hole, **{k: v for k, v in options.items() if k != "stride"}))
+    places = iter(windows.plan(hole, **{k: v for k, v in options.items() if k != "stride"}))
 
     def network(images, masks):
         answer = np.zeros_like(images)
@@ -204,12 +204,12 @@ def test_a_network_that_knows_the_truth_gives_it_back_in_place(size, boxes, opti
         assert np.abs(error).max() <= 1.01  # two roundings
         if how == "paste":
             assert np.abs(error.mean(axis=0)).max() < 0.05  # a shift by one pixel would be 0.2
-        places = iter(completion.plan(hole, **{k: v for k, v in options.items() if k != "stride"}))
+        places = iter(windows.plan(hole, **{k: v for k, v in options.items() if k != "stride"}))
 
 
 def test_small_holes_are_seen_at_full_resolution_in_the_middle_of_their_window():
     hole = holes_in(1000, 1200, (500, 600, 560, 640), (0, 0, 20, 20))
-    corner, inside = sorted(completion.plan(hole, network_px=128), key=lambda place: place.top)
+    corner, inside = sorted(windows.plan(hole, network_px=128), key=lambda place: place.top)
     assert (corner.top, corner.left, corner.bottom, corner.right) == (0, 0, 128, 128)
     assert (inside.top, inside.left, inside.bottom, inside.right) == (466, 556, 594, 684)
     assert (inside.height, inside.width) == (corner.height, corner.width) == (128, 128)
@@ -218,13 +218,13 @@ def test_small_holes_are_seen_at_full_resolution_in_the_middle_of_their_window()
 
 def test_a_large_hole_is_scaled_to_the_share_the_network_was_trained_on():
     hole = holes_in(3000, 4000, (1000, 1500, 1400, 1850))  # longest side 400
-    (place,) = completion.plan(hole, network_px=128, largest_hole=0.5)
+    (place,) = windows.plan(hole, network_px=128, largest_hole=0.5)
     assert (place.bottom - place.top, place.right - place.left) == (800, 800)
     assert (place.height, place.width) == (128, 128)
-    (place,) = completion.plan(hole, network_px=128, largest_hole=0.25)
+    (place,) = windows.plan(hole, network_px=128, largest_hole=0.25)
     assert place.bottom - place.top == 1600 and place.height == 128
     # A hole that leaves no room for its context is seen with the whole photo, and no smaller than that.
-    (place,) = completion.plan(holes_in(3000, 4000, (100, 100, 2900, 3900)), network_px=128)
+    (place,) = windows.plan(holes_in(3000, 4000, (100, 100, 2900, 3900)), network_px=128)
     assert (place.bottom, place.right, place.height, place.width) == (3000, 4000, 128, 171)
 
 
@@ -235,22 +235,22 @@ def test_photos_of_about_the_networks_size_are_seen_whole():
         ((165, 200), (165, 200)),
         ((80, 90), (160, 180)),
     ):
-        (place,) = completion.plan(holes_in(*size, (3, 3, 9, 9), (40, 50, 50, 60)), network_px=160)
+        (place,) = windows.plan(holes_in(*size, (3, 3, 9, 9), (40, 50, 50, 60)), network_px=160)
         assert (place.bottom, place.right) == size and (place.height, place.width) == seen and place.parts == (1, 2)
-    assert len(completion.plan(holes_in(322, 427, (3, 3, 9, 9), (300, 400, 309, 409)), network_px=160)) == 2
-    (place,) = completion.plan(holes_in(322, 427, (3, 3, 9, 9), (300, 400, 309, 409)), network_px=160, window="whole")
+    assert len(windows.plan(holes_in(322, 427, (3, 3, 9, 9), (300, 400, 309, 409)), network_px=160)) == 2
+    (place,) = windows.plan(holes_in(322, 427, (3, 3, 9, 9), (300, 400, 309, 409)), network_px=160, window="whole")
     assert (place.height, place.width) == (160, 212)
 
 
 def test_photos_are_not_enlarged_to_be_seen_in_part():
-    (place,) = completion.plan(holes_in(50, 2000, (10, 900, 40, 930)), network_px=128)
+    (place,) = windows.plan(holes_in(50, 2000, (10, 900, 40, 930)), network_px=128)
     assert (place.top, place.bottom, place.height, place.width) == (0, 50, 50, 128)
 
 
 def test_neighbouring_holes_share_a_window_and_distant_ones_do_not():
-    near = completion.plan(holes_in(900, 900, (400, 400, 410, 410), (430, 380, 440, 440)), network_px=128)
+    near = windows.plan(holes_in(900, 900, (400, 400, 410, 410), (430, 380, 440, 440)), network_px=128)
     assert len(near) == 1 and near[0].core == (400, 380, 440, 440) and near[0].parts == (1, 2)
-    far = completion.plan(holes_in(900, 900, (400, 400, 410, 410), (400, 480, 410, 490)), network_px=128)
+    far = windows.plan(holes_in(900, 900, (400, 400, 410, 410), (400, 480, 410, 490)), network_px=128)
     assert [place.parts for place in far] == [(1,), (2,)]
 
 
@@ -278,7 +278,7 @@ def test_each_window_fills_its_own_part_only():
 def test_a_scratch_is_covered_at_full_resolution_without_seams(upright):
     hole = holes_in(1000, 1500, (500, 20, 512, 1480))
     hole = hole.T.copy() if upright else hole
-    places = completion.plan(hole, network_px=128)
+    places = windows.plan(hole, network_px=128)
     assert len(places) > 20 and all((place.height, place.width) == (128, 128) for place in places)
     levels = iter(np.linspace(-1, 1, len(places)))
 

@@ -229,7 +229,7 @@ def test_unreadable_holes_are_named(tmp_path, drawn):
         assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(("pixels", "share"), [(0, "0.00%"), (3, "0.07%"), (3990, "99.75%"), (4000, "100.00%")])
+@pytest.mark.parametrize(("pixels", "share"), [(0, "0.00%"), (3990, "99.75%"), (4000, "100.00%")])
 def test_check_hole_refuses_with_a_picture(tmp_path, pixels, share):
     hole = np.zeros((50, 80), bool)
     hole.ravel()[:pixels] = True
@@ -242,11 +242,18 @@ def test_check_hole_refuses_with_a_picture(tmp_path, pixels, share):
     assert (image == 100).all()
 
 
+def test_check_hole_only_warns_of_a_scratch(tmp_path):
+    hole = np.zeros((50, 80), bool)
+    hole.ravel()[:3] = True
+    warning = masks.check_hole(hole, np.zeros((50, 80, 3), np.uint8), tmp_path / "report.png")
+    assert "0.07%" in warning and "report.png" in warning and (tmp_path / "report.png").exists()
+
+
 def test_check_hole_accepts_the_ordinary_and_shrinks_large_reports(tmp_path):
     hole = np.zeros((50, 80), bool)
     for pixels in (4, 3800):
         hole.ravel()[:pixels] = True
-        masks.check_hole(hole, np.zeros((50, 80, 3), np.uint8), tmp_path / "no.png")
+        assert masks.check_hole(hole, np.zeros((50, 80, 3), np.uint8), tmp_path / "no.png") is None
     assert not (tmp_path / "no.png").exists()
     with pytest.raises(UserError):
         masks.check_hole(np.ones((3000, 2000), bool), np.zeros((3000, 2000, 3), np.uint8), tmp_path / "big.png")

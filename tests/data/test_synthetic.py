@@ -10,7 +10,8 @@ from PIL import Image
 from common.celeba import CelebA
 from common.errors import UserError
 from data import synthetic
-from data.synthetic import draw_face, main, partition_code, write_faces
+from data.faces import draw_face
+from data.synthetic import main, partition_code, write_faces
 
 PARTS = ("img_align_celeba", "list_eval_partition.txt")
 

@@ -79,7 +79,7 @@ def test_bounding_box_holes():
     for _ in range(500):
         layout = holes.sample("bounding-box", 256, 128, (88, 128), rng)
         (top, left), (height, width) = sides(layout)
-        assert 88 <= min(height, width) and max(height, width) <= 128 and height % 2 == width % 2 == 0
+        assert min(height, width) >= 88 and max(height, width) <= 128 and height % 2 == width % 2 == 0
         assert min(top, left) >= 20 and max(top + height, left + width) <= 236
         assert (layout.patch_corner <= (top, left)).all()
         assert (layout.patch_corner + cfg.local_px >= (top + height, left + width)).all()

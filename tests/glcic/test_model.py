@@ -38,7 +38,7 @@ def test_discriminator_parameter_count(global_px, local_px, global_convs, conv_b
 
 @pytest.mark.parametrize("name, kernel, dilation", [(row[0], row[1], row[2]) for row in COMPLETION_ROWS[:12]])
 def test_every_layer_spans_what_its_dilation_says(name, kernel, dilation):
-    """The output at one place reads inputs over dilation * (kernel - 1) + 1 pixels: 2d + 1 for the dilated layers (D1)."""
+    """One output reads inputs over dilation * (kernel - 1) + 1 pixels: 2d + 1 for the dilated layers (D1)."""
     conv = getattr(CompletionNetwork(base_channels=8), name).conv
     conv.weight.set_value(paddle.ones_like(conv.weight))
     side = 80

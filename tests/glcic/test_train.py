@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -122,7 +121,7 @@ def test_one_discriminator_sees_real_and_completed_pictures_with_clean_gradients
 
 
 def test_adadelta_step_by_hand():
-    """E[g2] = 0.1 g2; step = sqrt(eps) / sqrt(E[g2] + eps) * g, with rho 0.9 and eps 1e-6 (Zeiler 2012, Algorithm 1)."""
+    """E[g2] = 0.1 g2; step = sqrt(eps) / sqrt(E[g2] + eps) * g; rho 0.9, eps 1e-6 (Zeiler 2012, Algorithm 1)."""
     layer = paddle.nn.Linear(1, 1, bias_attr=False)
     layer.weight.set_value(np.float32([[2.0]]))
     optimizer = glcic_train._optimizer(layer, PAPER)
@@ -189,9 +188,9 @@ def test_resume_is_exact_across_a_kill(faces, tmp_path):
 
 def test_a_finished_run_is_left_alone_and_can_be_lengthened(faces, tmp_path, capsys):
     glcic_train.train(settings(faces, tmp_path / "run"))
-    before = os.stat(tmp_path / "run/checkpoints/step_0000006/state.safetensors").st_mtime_ns
+    before = (tmp_path / "run/checkpoints/step_0000006/state.safetensors").stat().st_mtime_ns
     glcic_train.train(settings(faces, tmp_path / "run"))
-    assert os.stat(tmp_path / "run/checkpoints/step_0000006/state.safetensors").st_mtime_ns == before
+    assert (tmp_path / "run/checkpoints/step_0000006/state.safetensors").stat().st_mtime_ns == before
     glcic_train.train(settings(faces, tmp_path / "run", total_steps=8))
     assert read_weights(tmp_path / "run/weights.safetensors")[1]["step"] == 8
 

@@ -1,0 +1,148 @@
+"""The contract of a paper's folder. Names no paper: folders are found by their infer.py."""
+
+import ast
+import dataclasses
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from common.images import read_image, write_image
+from data.synthetic import write_faces
+
+ROOT = Path(__file__).parents[1]
+PAPERS = sorted(path.parent.name for path in ROOT.glob("*/infer.py"))
+FILES = ["__init__", "config", "model", "losses", "train", "infer", "evaluate", "convert", "export"]
+VERBS = ["train", "infer", "evaluate", "convert", "export"]
+
+
+def test_papers_are_found():
+    assert PAPERS
+
+
+def sources(folder):
+    return sorted((ROOT / folder).rglob("*.py"))
+
+
+def imported(path):
+    """Top-level names of the modules a file imports, and the full dotted names."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def packages(path):
+    return {name.split(".")[0] for name in imported(path)}
+
+
+@pytest.mark.parametrize("paper", PAPERS)
+def test_files_and_entry_points(paper):
+    missing = [name for name in FILES if not (ROOT / paper / f"{name}.py").is_file()]
+    assert not missing and (ROOT / paper / "README.md").is_file()
+    for verb in VERBS:
+        assert callable(importlib.import_module(f"{paper}.{verb}").main)
+    config = importlib.import_module(f"{paper}.config")
+    assert {"quick", "cpu", "article"} <= config.PRESETS.keys() and any("paper" in name for name in config.PRESETS)
+    assert callable(importlib.import_module(f"{paper}.infer").load)
+    assert callable(importlib.import_module(f"{paper}.train").train)
+
+
+@pytest.mark.parametrize("paper", PAPERS)
+def test_no_paper_imports_another_and_inference_does_not_import_training(paper):
+    for path in sources(paper):
+        assert not packages(path) & (set(PAPERS) - {paper}), path
+    for name in ("infer", "model", "losses", "config"):
+        assert f"{paper}.train" not in set(imported(ROOT / paper / f"{name}.py"))
+    assert packages(ROOT / paper / "model.py") <= {"paddle", "typing", "numpy", "math", "collections"}
+
+
+def test_common_and_data_import_no_paper_and_common_names_none():
+    for path in sources("common") + sources("data"):
+        assert not packages(path) & set(PAPERS), path
+    for path in sources("common"):
+        assert not packages(path) & {"data", "tests", "torch"}, path
+        found = [paper for paper in PAPERS if re.search(rf"\b{paper}\b", path.read_text(), re.IGNORECASE)]
+        assert not found, f"{path} names {found}"
+
+
+def readme_table(paper, heading):
+    """Rows of the table below a heading of the folder's README."""
+    text = (ROOT / paper / "README.md").read_text()
+    match = re.search(rf"^## {heading}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    assert match, f"{paper}/README.md has no section {heading}"
+    rows = [line.strip("|").split("|") for line in match[1].splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in row] for row in rows[2:]]
+
+
+@pytest.mark.parametrize("paper", PAPERS)
+def test_every_row_of_the_map_leads_to_code(paper):
+    rows = readme_table(paper, "Map")
+    assert len(rows) >= 8
+    for row in rows:
+        symbols = re.findall(r"`([\w.]+)`", row[-1])
+        assert symbols, f"{row} names no symbol"
+        for symbol in symbols:
+            module, _, rest = symbol.partition(".")
+            thing = importlib.import_module(f"{paper}.{module}" if (ROOT / paper / f"{module}.py").exists() else module)
+            for part in rest.split("."):
+                if isinstance(thing, type) and dataclasses.is_dataclass(thing) and part in thing.__dataclass_fields__:
+                    break
+                thing = getattr(thing, part) if hasattr(thing, part) else importlib.import_module(f"{module}.{part}")
+
+
+@pytest.mark.parametrize("paper", PAPERS)
+def test_deviations_in_the_readme_and_in_the_code_are_the_same(paper):
+    listed = [row[0] for row in readme_table(paper, "Deviations")]
+    assert listed == [f"D{n}" for n in range(1, len(listed) + 1)]
+    in_code = {number for path in sources(paper) for number in re.findall(r"\bD\d+\b", path.read_text())}
+    assert in_code == set(listed)
+
+
+@pytest.mark.parametrize("paper", [*PAPERS, "common"])
+def test_every_setting_says_where_its_value_comes_from(paper):
+    tree = ast.parse((ROOT / paper / "config.py").read_text())
+    name = "RunSettings" if paper == "common" else "Config"
+    (cls,) = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name]
+    for field, text in zip(cls.body, cls.body[1:], strict=False):
+        if isinstance(field, ast.AnnAssign):
+            assert isinstance(text, ast.Expr) and re.search(r"\[.+\]$", text.value.value), ast.unparse(field)
+
+
+@pytest.mark.parametrize("paper", PAPERS)
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_works_as_module_and_as_script(paper, verb):
+    for command in (
+        (["-m", f"{paper}.{verb}"], [f"{paper}/{verb}.py"]) if verb == "train" else (["-m", f"{paper}.{verb}"],)
+    ):
+        done = subprocess.run([sys.executable, *command, "--help"], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0 and "usage" in done.stdout.lower(), done.stderr
+        assert done.stderr == ""
+
+
+@pytest.mark.parametrize("paper", PAPERS)
+def test_train_infer_evaluate_export(paper, tmp_path):
+    """The whole way, on drawn pictures of 32 px."""
+    tiny = importlib.import_module(f"{paper}.config").TINY
+    data = write_faces(tmp_path / "data", count=60)
+    cfg = dataclasses.replace(tiny, data_dir=data, run_dir=tmp_path / "run", device="cpu")
+    weights = importlib.import_module(f"{paper}.train").train(cfg)
+    image = np.random.default_rng(0).integers(0, 255, (47, 33, 3), dtype=np.uint8)
+    write_image(tmp_path / "in.png", image)
+    common = ["--weights", str(weights), "--device", "cpu"]
+    importlib.import_module(f"{paper}.infer").main(
+        [*common, "--input", str(tmp_path / "in.png"), "--output", str(tmp_path / "out.png")]
+    )
+    assert read_image(tmp_path / "out.png").shape == image.shape
+    evaluate = importlib.import_module(f"{paper}.evaluate")
+    evaluate.main([*common, "--data-dir", str(data), "--output", str(tmp_path / "scores")])
+    assert (tmp_path / "scores/scores.json").exists() and (tmp_path / "scores/pictures.png").exists()
+    importlib.import_module(f"{paper}.export").main([*common, "--output", str(tmp_path / "exported")])
+    assert list((tmp_path / "exported").glob("*.pdiparams"))
