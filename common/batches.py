@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
+from tqdm import tqdm
 
 from common.errors import UserError
 
@@ -91,7 +92,7 @@ class Batches:
     def _note_broken(self, index: int, problem: str) -> None:
         if index not in self.broken:
             self.broken[index] = problem
-            print(f"skipped: {problem} ({len(self.broken)} broken so far)", file=sys.stderr)
+            tqdm.write(f"skipped: {problem} ({len(self.broken)} broken so far)", file=sys.stderr)
         if len(self.broken) > max(1, self.count // 100):
             listing = "\n  ".join(sorted(self.broken.values()))
             raise UserError(f"{len(self.broken)} of {self.count} pictures are broken, more than 1 %:\n  {listing}")

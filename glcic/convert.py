@@ -295,7 +295,7 @@ def take(given: Tensors, published: str, ours: str, parts: dict[str, str]) -> Te
 def shape_of(given: Tensors, layer: str, dimensions: int) -> tuple[int, ...]:
     """Of a published layer's weight. Raises UserError if it is missing or has another number of dimensions."""
     shape = given[f"{layer}.weight"].shape if f"{layer}.weight" in given else None
-    if shape is None or len(shape) != dimensions or min(shape) < 1:
+    if shape is None or len(shape) != dimensions or min(shape) < 1 or (dimensions == 4 and shape[0] < 2):
         raise UserError(f"the published tensor {layer}.weight is missing or misshapen: {shape and list(shape)}")
     return shape
 

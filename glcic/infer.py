@@ -42,7 +42,7 @@ class Options:
     invert_mask: bool = False
     """black is hole"""
     blend: Blend = "telea-poisson"
-    """how the hole joins the photo; telea-poisson is the paper's post-processing, paste is none"""
+    """how the hole joins the photo; telea-poisson is the paper's post-processing (D14), paste is none"""
     window: WindowMode = "auto"
     """whole: the network sees the whole photo; hole: a window around each hole; auto: by the photo's size"""
     device: str = "auto"

@@ -36,8 +36,9 @@ Output = Literal["sigmoid", "tanh", "clamp"]
 class ConvBlock(nn.Layer):
     """One row of Table 1: convolution, batch normalisation, ReLU.
 
-    Padding is written out. Paddle's padding="SAME" would silently set the dilation back to 1 (D1), and normalisation is
-    over channels, not over picture rows as in the article (D2).
+    Padding is written out. Paddle's padding="SAME" would silently set the dilation back to 1 (D1), and conv7 has its
+    padding too, so that both transposed convolutions have the paper's 4x4 kernel (D5). Normalisation is over channels,
+    not over picture rows as in the article (D2).
     """
 
     def __init__(self, inputs, outputs, kernel, dilation, stride, *, norm_first, bias, momentum, epsilon):

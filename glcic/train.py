@@ -65,14 +65,14 @@ def train_step(nets: dict, optimizers: dict, image, mask, patch_corners, real_co
         done["discriminator"] = losses.discriminator_loss(real_logits, fake_logits)
         update(optimizers["discriminator"], done["discriminator"])
 
-    if now != "discriminator":  # C learns to fill the hole, and in the end to deceive D
+    if now != "discriminator":  # C learns to fill the hole, and in the end to deceive D (D4)
         done["completion"] = loss = losses.completion_loss(completed, image, mask)
         if now == "joint":
             with frozen(discriminator):
                 fake = composite(image, completed, mask)
                 fake_logits = discriminator(fake, cut_patches(fake, patch_corners, cfg.local_px))
             done["adversarial"] = losses.adversarial_loss(fake_logits, cfg.minimax)
-            loss = loss + cfg.adversarial_weight * done["adversarial"]
+            loss = loss + cfg.adversarial_weight * done["adversarial"]  # D13
         update(optimizers["completion"], loss)
     return done
 
@@ -98,7 +98,7 @@ def frozen(network: paddle.nn.Layer):
 
 
 def complete_fixed(completion: CompletionNetwork, image, mask):
-    """The completion of a network that is not being trained: no gradient, and its running statistics stay."""
+    """The completion of a network that is not being trained: no gradient, and its running statistics stay (D6)."""
     completion.eval()
     with paddle.no_grad():
         completed = completion(image, mask)
@@ -201,6 +201,7 @@ def train(cfg: Config) -> Path:
     validation = evaluate.fixed_set(
         open_pictures(data_dir, "val"), cfg.image_px, cfg.crop, "random", VALIDATION_PICTURES
     )
+    # Read as needed and put in a new order every epoch; the article shuffles once and holds all pictures in memory (D15).
     batches = Batches(len(pictures), sample_maker(pictures, cfg), cfg.batch_size, cfg.seed, cfg.workers)
     with Run(cfg, "glcic", nets, optimizers) as run:
         for step, batch in run.steps(batches):

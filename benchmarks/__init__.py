@@ -1,0 +1,1 @@
+"""Measurements, each paired with a peer in one run."""

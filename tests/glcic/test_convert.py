@@ -1,0 +1,267 @@
+"""Published weights brought over compute what their own networks compute.
+
+`fixtures/reference.npz` holds the outputs of the published networks, written from their descriptions in PyTorch, at 8
+base channels and with the weights and pictures that `fixtures/published_files.py` draws from a seed (completions:
+every seventh pixel). The tests write the same weights into files of the published formats, convert, and compare.
+"""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import paddle
+import pytest
+
+from common.checkpoint import load_network, read_weights, save_weights
+from common.errors import UserError
+from glcic import convert, infer
+from glcic.model import CompletionNetwork, Discriminator
+
+FIXTURES = Path(__file__).parent / "fixtures"
+spec = importlib.util.spec_from_file_location("published_files", FIXTURES / "published_files.py")
+files = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(files)
+
+REFERENCE = dict(np.load(FIXTURES / "reference.npz"))
+SIDES = {"picture": (96, 80), "whole 256": 256, "patch 128": 128, "whole 160": 160, "patch 96": 96}
+SCENE = files.scene(10, SIDES)
+OTENIM_MEAN = ["0.52", "0.41", "0.36"]
+
+
+def torch_file(path: Path, tensors: dict, **beside: bytes) -> Path:
+    """A torch.save'd state dict, alone or as the entry `state_dict` with others beside it."""
+    content, storages = files.state_dict(tensors)
+    return files.write_zip(path, files.table({**beside, "state_dict": content}) if beside else content, storages)
+
+
+def authors_t7(path: Path, tensors: dict, mean=(0.4560, 0.4472, 0.4155)) -> Path:
+    """The authors' file: 50 modules with Torch7's working tensors, and the mean."""
+    buffer = np.ones(3, np.float32)
+    modules = []
+    for number in range(50):
+        own = {name.partition(".")[2]: array for name, array in tensors.items() if name.startswith(f"{number}.")}
+        working = {"output": buffer, "gradInput": buffer} | ({"gradWeight": buffer, "gradBias": buffer} if own else {})
+        modules.append((f"nn.Module{number}", {**own, **working, "train": 0}))
+    network = ("nn.Sequential", {"modules": modules, "output": buffer, "gradInput": buffer})
+    return files.write_torch7(path, {"model": network, "mean": list(mean)})
+
+
+def run(*arguments) -> list[Path]:
+    return convert.main([str(argument) for argument in arguments])
+
+
+def complete(weights: Path) -> np.ndarray:
+    """Every seventh pixel of the completed scene, in [0, 1]."""
+    network = infer.load(weights)
+    with paddle.no_grad():
+        image, hole = paddle.to_tensor(SCENE["picture"] * 2 - 1), paddle.to_tensor(SCENE["picture hole"])
+        return network(image, hole).numpy()[:, :, ::7, ::7] / 2 + 0.5
+
+
+def judge(weights: Path, whole: str, patch: str) -> np.ndarray:
+    """The logits of the scene, as `train` would compute them."""
+    tensors, facts = read_weights(weights)
+    network = Discriminator(**facts["discriminator"])
+    load_network(network, tensors, "discriminator", weights)
+    network.eval()
+    with paddle.no_grad():
+        return network(*(paddle.to_tensor(SCENE[name] * 2 - 1) for name in (whole, patch))).numpy()
+
+
+def close(got, wanted):
+    np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-5)
+
+
+# ---- the authors' weights, as .t7 and as both ports
+
+
+def test_authors(tmp_path, capsys):
+    published = authors_t7(tmp_path / "completionnet_places2.t7", files.authors())
+    (written,) = run(published, tmp_path / "places2.safetensors")
+    close(complete(written), REFERENCE["authors"])
+    facts = infer.load(written).facts
+    assert (facts["paper"], facts["preset"], facts["step"]) == ("glcic", "converted", 0)
+    assert (facts["image_px"], facts["crop"], facts["largest_hole"]) == (256, "random", 0.5)
+    assert "completionnet_places2.t7" in facts["source"] and "NC" in facts["licence"]
+    assert len(facts["source_sha256"]) == 64
+    shown = capsys.readouterr().out
+    assert "98 tensors" in shown and "0.4560 0.4472 0.4155 (from the file)" in shown  # 17 x 2 and 16 x 4
+    assert f"python -m glcic.infer --weights {written}" in shown
+
+
+def test_authors_celeba(tmp_path):
+    mean = (0.5, 0.25, 0.75)
+    published = authors_t7(tmp_path / "completionnet_celeba.t7", files.authors(), mean)
+    network = infer.load(run(published, tmp_path / "celeba.safetensors")[0])
+    assert (network.facts["image_px"], network.facts["crop"]) == (160, "random160")
+    close(network.mean_colour.numpy().ravel(), [0, -0.5, 0.5])
+
+
+@pytest.mark.parametrize("port", ["ganonymizer", "yangwangx"])
+def test_ports_of_the_authors_weights(tmp_path, port):
+    tensors = files.authors()
+    if port == "ganonymizer":
+        published = torch_file(tmp_path / "completionnet_places2.pth", tensors)
+    else:  # {"model": state dict}, each row of Table 1 a sequence of its own
+        new = {
+            old: ours
+            for pair in zip(files.AUTHORS, files.YANGWANGX, strict=True)
+            for old, ours in zip(*pair, strict=True)
+        }
+        renamed = {new[name.split(".")[0]] + "." + name.split(".")[1]: array for name, array in tensors.items()}
+        content, storages = files.state_dict(renamed, legacy=True)
+        published = files.write_legacy(tmp_path / "places2.pt", files.table({"model": content}), storages)
+    close(complete(run(published, tmp_path / "out.safetensors")[0]), REFERENCE["authors"])
+
+
+# ---- otenim
+
+
+def test_otenim_completion(tmp_path, capsys):
+    published = torch_file(tmp_path / "model_cn", files.otenim_cn())
+    (written,) = run(published, tmp_path / "cn.safetensors", "--mean", *OTENIM_MEAN)
+    close(complete(written), REFERENCE["otenim_cn"])
+    facts = infer.load(written).facts
+    assert (facts["image_px"], facts["largest_hole"], facts["licence"]) == (160, 0.6, "MIT")
+    assert "left out: num_batches_tracked" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("parallel", [False, True])
+def test_otenim_mean_from_its_config(tmp_path, parallel):
+    """config.json lies beside the weights, or is named; weights of a DataParallel run start with `module.`."""
+    (tmp_path / "config.json").write_text(json.dumps({"mpv": [float(value) for value in OTENIM_MEAN], "bsize": 96}))
+    tensors = {("module." if parallel else "") + name: array for name, array in files.otenim_cn().items()}
+    folder = tmp_path / "phase_3"
+    folder.mkdir()
+    published = torch_file((folder if parallel else tmp_path) / "model_cn_step400000", tensors)
+    named = ["--config", tmp_path / "config.json"] if parallel else []
+    close(complete(run(published, tmp_path / "cn.safetensors", *named)[0]), REFERENCE["otenim_cn"])
+
+
+def test_otenim_without_its_mean(tmp_path, capsys):
+    """Mid grey, and said so."""
+    (written,) = run(torch_file(tmp_path / "model_cn", files.otenim_cn()), tmp_path / "cn.safetensors")
+    assert infer.load(written).mean_colour.numpy().ravel().tolist() == [0, 0, 0]
+    assert "WARNING: mid grey" in capsys.readouterr().out
+    assert float(np.abs(complete(written) - REFERENCE["otenim_cn"]).max()) > 1e-3
+
+
+@pytest.mark.parametrize("whole_px, patch_px, convs", [(160, 96, 5), (256, 128, 6)])
+def test_otenim_discriminators(tmp_path, capsys, whole_px, patch_px, convs):
+    """CelebA's (5 global convolutions) and Places2's (6)."""
+    published = torch_file(tmp_path / "model_cd", files.otenim_cd(whole_px, patch_px, convs))
+    (written,) = run(published, tmp_path / "cd.safetensors")
+    close(judge(written, f"whole {whole_px}", f"patch {patch_px}"), REFERENCE[f"otenim_cd_{whole_px}"])
+    assert f"--init-discriminator {written} --image-px {whole_px} --local-px {patch_px}" in capsys.readouterr().out
+
+
+# ---- MMagic
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_mmagic(tmp_path, capsys, early):
+    """BGR, clipped, no bias; in 2020 the layer `fc.linear` was called `fc`. Its checkpoints carry more than weights."""
+    tensors = files.mmagic()
+    if early:
+        tensors = {name.replace("fc.linear", "fc"): array for name, array in tensors.items()}
+    hub = files.call("mmengine.logging.HistoryBuffer", files.text("x"))
+    published = torch_file(tmp_path / "gl_256x256.pth", tensors, message_hub=hub, meta=files.table({"iter": b"K\x05"}))
+    written = run(published, tmp_path / "mm.safetensors")
+    assert [path.name for path in written] == ["mm.safetensors", "mm-discriminator.safetensors"]
+    close(complete(written[0]), REFERENCE["mmagic"] / 2 + 0.5)
+    close(judge(written[1], "whole 256", "patch 128"), REFERENCE["mmagic_disc"])
+    assert infer.load(written[0]).arguments["conv_bias"] is False
+    assert "BGR" in capsys.readouterr().out
+
+
+# ---- full width
+
+
+def full_width(tmp_path, tensors: dict, shown) -> str:
+    run(torch_file(tmp_path / "published", tensors), tmp_path / "out.safetensors")
+    for path in tmp_path.glob("*"):
+        path.unlink()
+    return shown.readouterr().out
+
+
+def test_parameter_counts_of_completion_networks(tmp_path, capsys):
+    assert "completion, 6,072,131 parameters" in full_width(tmp_path, files.otenim_cn(64), capsys)
+    mmagic = {name: array for name, array in files.mmagic(64).items() if name.startswith("generator")}
+    assert "completion, 6,069,155 parameters" in full_width(tmp_path, mmagic, capsys)
+
+
+@pytest.mark.parametrize("sizes, count", [((160, 96, 5), "39,557,121"), ((256, 128, 6), "45,063,681")])
+def test_parameter_counts_of_discriminators(tmp_path, capsys, sizes, count):
+    assert f"discriminator, {count} parameters" in full_width(tmp_path, files.otenim_cd(*sizes, 64), capsys)
+
+
+# ---- refusals
+
+
+def refused(published: Path, text: str, capsys, *flags, output: str = "out.safetensors"):
+    """Exit status 2, one line that says `text`, and nothing written."""
+    target = published.parent / output
+    with pytest.raises(SystemExit) as stop:
+        run(published, target, *flags)
+    error = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert error.startswith("error: ") and error.count("\n") == 1 and text in error, error
+    assert not (published.parent / "out.safetensors").exists()
+
+
+def test_strict(tmp_path, capsys):
+    """Each tensor missing, one too many, or of another shape is named."""
+    tensors = files.otenim_cn()
+    for name in ("conv3.bias", "bn7.running_var", "deconv15.weight"):
+        less = {key: array for key, array in tensors.items() if key != name}
+        refused(torch_file(tmp_path / "a", less), name, capsys)
+    refused(torch_file(tmp_path / "a", {**tensors, "conv18.weight": tensors["bn1.bias"]}), "conv18.weight", capsys)
+    wide = {**tensors, "conv9.weight": np.zeros((32, 16, 3, 3), np.float32)}
+    refused(torch_file(tmp_path / "a", wide), "dilated3.conv.weight has shape [32, 16, 3, 3]", capsys)
+    refused(torch_file(tmp_path / "a", {**tensors, "conv1.weight": tensors["bn1.bias"]}), "conv1.weight", capsys)
+    judges = files.otenim_cd(160, 96, 5)
+    for name in ("model_ld.bn5.weight", "model_gd.linear6.weight", "model_gd.conv4.weight", "linear1.bias"):
+        less = {key: array for key, array in judges.items() if key != name}
+        refused(torch_file(tmp_path / "a", less), name, capsys)
+
+
+def test_files_of_other_networks(tmp_path, capsys):
+    other = torch_file(tmp_path / "other.pth", {"layer1.weight": np.zeros((2, 3), np.float32)})
+    refused(other, "none of the published GLCIC networks", capsys)
+    refused(other, "layer1.weight", capsys)
+    refused(torch_file(tmp_path / "empty.pth", {}), "none at all", capsys)
+    refused(tmp_path / "nothing.pth", "cannot read", capsys)
+    ours = save_weights(tmp_path / "ours.safetensors", {"completion": CompletionNetwork(8)}, {"paper": "glcic"})
+    refused(ours, "none of the published GLCIC networks", capsys)
+
+
+def test_a_malicious_file(tmp_path, capsys):
+    content = files.call("os.system", files.text(f"touch {tmp_path / 'marker'}"))
+    refused(files.write_zip(tmp_path / "a.pth", content, {}), "asks for os.system", capsys)
+    assert not (tmp_path / "marker").exists()
+
+
+def test_flags_that_cannot_work(tmp_path, capsys):
+    published = torch_file(tmp_path / "model_cn", files.otenim_cn())
+    refused(published, "ends in .safetensors", capsys, output="out.pdparams")
+    refused(published, "--image-px 150", capsys, "--image-px", 150)
+    refused(published, "between 0 and 1", capsys, "--mean", 129, 104, 96)
+    refused(published, "config.json", capsys, "--config", tmp_path / "model_cn")
+    (tmp_path / "file").write_text("")
+    refused(published, "cannot write", capsys, output="file/out.safetensors")
+
+
+def test_image_px_of_weights_trained_anew(tmp_path):
+    published = torch_file(tmp_path / "model_cn", files.otenim_cn())
+    (written,) = run(published, tmp_path / "cn.safetensors", "--image-px", 128, "--mean", 0.5, 0.5, 0.5)
+    assert infer.load(written).facts["image_px"] == 128
+
+
+def test_refused_input_stays(tmp_path):
+    """Converting onto the published file itself would lose it."""
+    published = tmp_path / "a.safetensors"
+    published.write_bytes(b"x")
+    with pytest.raises(UserError, match="another file"):
+        convert.convert(convert.Options(published, published))
+    assert published.read_bytes() == b"x"
