@@ -177,12 +177,12 @@ class Run:
                 f"{self.folder / 'checkpoints'} is untouched; resume with a lower learning rate or without --amp"
             )
         if means:
-            self.log(means)
+            self._log(self.step, means)
             self._bar.set_postfix({name: f"{value:.4g}" for name, value in means.items()}, refresh=False)
 
-    def log(self, values: dict[str, float]) -> None:
-        """Appends one line to stats.jsonl: step, clock time and the values."""
-        self._stats.write(json.dumps({"step": self.step, "time": round(time.time(), 1), **values}) + "\n")
+    def _log(self, step: int, values: dict[str, float]) -> None:
+        """Appends one line to stats.jsonl: steps done, clock time and the values."""
+        self._stats.write(json.dumps({"step": step, "time": round(time.time(), 1), **values}) + "\n")
         self._stats.flush()
 
     def preview_due(self) -> bool:
@@ -195,9 +195,9 @@ class Run:
         write_image(self.folder / "previews" / f"step_{self.step + 1:07d}.png", picture)
 
     def note_score(self, values: dict[str, float], score: str) -> None:
-        """Logs a validation; values[score] ranks the checkpoints."""
+        """Logs a validation after the step now being done; values[score] ranks the checkpoints."""
         self.score = values[score]
-        self.log(values)
+        self._log(self.step + 1, values)
 
     # ---- writing
 

@@ -103,8 +103,8 @@ ARTICLE = replace(
 
 CPU = replace(
     PAPER_CELEBA,
-    total_steps=3_200,
-    completion_steps=2_600,
+    total_steps=4_200,
+    completion_steps=3_500,
     discriminator_steps=100,
     batch_size=16,
     image_px=96,
@@ -115,7 +115,7 @@ CPU = replace(
     base_channels=16,
     optimizer="adam",  # D12
     learning_rate=1e-3,
-    decay_steps=800,
+    decay_steps=1_000,
     preview_steps=250,
 )
 

@@ -142,13 +142,16 @@ def composite(image, completed, mask):
 class DiscriminatorTower(nn.Layer):
     """One discriminator of Table 2: 5x5 convolutions of stride 2, then one fully connected layer."""
 
-    def __init__(self, side_px: int, convs: int, base_channels: int, conv_bias: bool, feature_relu: bool):
+    def __init__(
+        self, side_px: int, convs: int, base_channels: int, conv_bias: bool, feature_relu: bool, norm_first: bool
+    ):
         super().__init__()
         blocks, channels, side = [], 3, side_px
         for outputs in DISCRIMINATOR_OUTPUTS[:convs]:
             width = outputs * base_channels // 64
             conv = nn.Conv2D(channels, width, 5, stride=2, padding=2, bias_attr=None if conv_bias else False)
-            blocks.append(nn.Sequential(("conv", conv), ("norm", nn.BatchNorm2D(width)), ("relu", nn.ReLU())))
+            rest = [("norm", nn.BatchNorm2D(width)), ("relu", nn.ReLU())]
+            blocks.append(nn.Sequential(("conv", conv), *(rest if norm_first else rest[::-1])))
             channels, side = width, (side + 1) // 2
         self.convs = nn.Sequential(*blocks)
         self.fc = nn.Linear(channels * side * side, 16 * base_channels)
@@ -170,7 +173,9 @@ class Discriminator(nn.Layer):
             128 and 64 in the article.
         global_convs: 6 in the paper and the article, 5 for CelebA. The local discriminator always has 5.
         base_channels: outputs of the first layer, 64 in Table 2.
-        feature_relu: a ReLU on the two feature vectors before they are joined (otenim).
+        feature_relu: a ReLU on the two feature vectors before they are joined (otenim, MMagic).
+        norm_first: as in the completion network.
+        unit_range: the towers compute in [0, 1], as otenim's do; the pictures come in [-1, 1] all the same.
     """
 
     def __init__(
@@ -181,10 +186,14 @@ class Discriminator(nn.Layer):
         base_channels: int = 64,
         conv_bias: bool = True,
         feature_relu: bool = False,
+        norm_first: bool = True,
+        unit_range: bool = False,
     ):
         super().__init__()
-        self.global_tower = DiscriminatorTower(global_px, global_convs, base_channels, conv_bias, feature_relu)
-        self.local_tower = DiscriminatorTower(local_px, 5, base_channels, conv_bias, feature_relu)
+        tower = (base_channels, conv_bias, feature_relu, norm_first)
+        self.unit_range = unit_range
+        self.global_tower = DiscriminatorTower(global_px, global_convs, *tower)
+        self.local_tower = DiscriminatorTower(local_px, 5, *tower)
         self.fusion = nn.Linear(2 * 16 * base_channels, 1)
 
     def forward(self, image, patch):
@@ -197,6 +206,8 @@ class Discriminator(nn.Layer):
         Returns:
             float32 [N, 1], logits: the paper's probability of being real is their sigmoid.
         """
+        if self.unit_range:
+            image, patch = image * 0.5 + 0.5, patch * 0.5 + 0.5
         features = paddle.concat([self.global_tower(image), self.local_tower(patch)], axis=1)  # 2048
         return self.fusion(features)
 

@@ -301,6 +301,7 @@ def whole_files(folder: Path) -> list[Path]:
     return [*paths, folder / "e.safetensors"]
 
 
+@pytest.mark.filterwarnings("ignore:invalid escape sequence")
 @pytest.mark.parametrize("number", range(5))
 def test_truncated_and_garbled_files(tmp_path, number):
     """Every cut, and bytes turned at random: one line that names the file, never another exception."""

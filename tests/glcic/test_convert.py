@@ -185,13 +185,16 @@ def full_width(tmp_path, tensors: dict, shown) -> str:
     return shown.readouterr().out
 
 
-def test_parameter_counts_of_completion_networks(tmp_path, capsys):
+def test_parameter_counts_of_otenim_and_mmagic(tmp_path, capsys):
     assert "completion, 6,072,131 parameters" in full_width(tmp_path, files.otenim_cn(64), capsys)
-    mmagic = {name: array for name, array in files.mmagic(64).items() if name.startswith("generator")}
-    assert "completion, 6,069,155 parameters" in full_width(tmp_path, mmagic, capsys)
+    shown = full_width(tmp_path, files.mmagic(64), capsys)
+    assert "completion, 6,069,155 parameters" in shown and "discriminator, 45,060,225 parameters" in shown
 
 
-@pytest.mark.parametrize("sizes, count", [((160, 96, 5), "39,557,121"), ((256, 128, 6), "45,063,681")])
+@pytest.mark.parametrize(
+    "sizes, count",
+    [((160, 96, 5), "39,557,121"), ((256, 128, 6), "45,063,681"), ((128, 64, 6), "32,480,769")],
+)
 def test_parameter_counts_of_discriminators(tmp_path, capsys, sizes, count):
     assert f"discriminator, {count} parameters" in full_width(tmp_path, files.otenim_cd(*sizes, 64), capsys)
 
