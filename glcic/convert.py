@@ -15,6 +15,7 @@ import json
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import tyro
@@ -34,11 +35,14 @@ NORM = {"weight": "weight", "bias": "bias", "running_mean": "_mean", "running_va
 # For each row of Table 1 the published names of its convolution and its normalisation.
 FLAT = [(f"{3 * row}", f"{3 * row + 1}") for row in range(17)]  # every third layer of a sequence is a ReLU
 NESTED = [(f"{row}.0", f"{row}.1") for row in range(16)] + [("16", "")]
-OTENIM = [("deconv" if row in (13, 15) else "conv", row) for row in range(1, 18)]
-OTENIM = [(f"{kind}{row}", f"bn{row}") for kind, row in OTENIM]
-MMAGIC = [f"encoder.enc{n}" for n in range(1, 7)] + [f"dilation_neck.dilation_convs.{n}" for n in range(4)]
+OTENIM = [(f"deconv{n}" if n in (13, 15) else f"conv{n}", f"bn{n}") for n in range(1, 18)]
 MMAGIC = [
-    (f"generator.{name}.conv", f"generator.{name}.bn") for name in MMAGIC + [f"decoder.dec{n}" for n in range(1, 8)]
+    (f"generator.{part}.conv", f"generator.{part}.bn")
+    for part in (
+        *(f"encoder.enc{n}" for n in range(1, 7)),
+        *(f"dilation_neck.dilation_convs.{n}" for n in range(4)),
+        *(f"decoder.dec{n}" for n in range(1, 8)),
+    )
 ]
 
 
@@ -135,9 +139,9 @@ SOURCES = {
 class Options:
     """Bring published weights over."""
 
-    published: tyro.conf.Positional[Path]
+    published: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="PUBLISHED")]
     """a .t7, .pth, .pt, .pdparams or .safetensors file, or otenim's model_cn or model_cd"""
-    output: tyro.conf.Positional[Path]
+    output: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT.safetensors")]
     """the .safetensors file to write; discriminators beside a completion network go to OUT-discriminator.safetensors"""
     image_px: int | None = None
     """side of the pictures that the network was trained on; none: as published"""
@@ -170,8 +174,8 @@ def convert(options: Options) -> list[Path]:
         networks["discriminator"] = discriminators(given, source, options)
     if given:
         raise UserError(f"{options.published} holds tensors that belong to no layer: {listing(given)}")
-    unused = buffers + [name for name in beside if name != "mean"]
-    print(f"mapped: {count} tensors; left out: {listing({name.rpartition('.')[2] for name in unused}) or 'none'}")
+    unused = sorted({name.rpartition(".")[2] for name in [*buffers, *beside] if name != "mean"})
+    print(f"mapped: {count} tensors; left out: {listing(unused) or 'none'}")
     return [write(name, *found, source, options, len(networks)) for name, found in networks.items()]
 
 
@@ -198,16 +202,16 @@ def unwrap(tensors: Tensors) -> tuple[Tensors, Tensors]:
 
 def recognise(tensors: Tensors, path: Path) -> str:
     """Which of SOURCES a file is of. Raises UserError if of none."""
-    signatures = {
-        "flat": ("0.weight", "48.weight"),
-        "nested": ("0.0.weight", "16.weight"),
-        "otenim": ("deconv13.weight",),
-        "otenim ": ("model_ld.conv1.weight", "model_gd.conv1.weight"),
-        "mmagic": ("generator.encoder.enc1.conv.weight",),
-    }
-    for kind, names in signatures.items():
+    signatures = [
+        ("flat", ("0.weight", "48.weight")),
+        ("nested", ("0.0.weight", "16.weight")),
+        ("otenim", ("conv1.weight", "deconv13.weight")),
+        ("otenim", ("model_ld.conv1.weight", "model_gd.conv1.weight")),
+        ("mmagic", ("generator.encoder.enc1.conv.weight",)),
+    ]
+    for kind, names in signatures:
         if all(name in tensors for name in names):
-            return kind.strip()
+            return kind
     raise UserError(
         f"{path} holds none of the published GLCIC networks (the authors' .t7 or a port of it, otenim, MMagic); "
         f"its first tensors are {listing(tensors) or 'none at all'}"

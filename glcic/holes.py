@@ -11,7 +11,7 @@ import numpy as np
 from common import masks
 from common.errors import UserError
 
-Placement = Literal["paper", "window", "article", "bounding-box"]
+Placement = Literal["paper", "window", "article", "bounding-box", "freeform"]
 
 
 class Layout(NamedTuple):
@@ -43,12 +43,16 @@ def sample(placement: Placement, side_px: int, patch_px: int, hole_px: tuple[int
             is the same as the completed one.
             `bounding-box`: the longest hole less the same 0 to (longest - shortest)/2 on opposite sides, a margin of
             1/12.8 of the picture from its border; patch around it; real patch the same (MMagic).
+            `freeform`: brush strokes instead of a rectangle, for users who scribble; patches as in `paper`. (The
+            authors' later free-form weights were trained on random regions.)
         side_px: side of the picture.
         patch_px: side of the local patch.
-        hole_px: (smallest, largest) side of the hole; both sides are drawn independently, both ends included.
+        hole_px: (smallest, largest) side of the hole; both sides are drawn independently, both ends included. Not used
+            by `freeform`.
     """
-    if placement == "paper":
-        hole = masks.rectangle(side_px, side_px, hole_px, rng)
+    if placement in ("paper", "freeform"):
+        rectangle = placement == "paper"
+        hole = masks.rectangle(side_px, side_px, hole_px, rng) if rectangle else masks.freeform(side_px, side_px, rng)
         return Layout(hole, centred_corner(hole, patch_px), _anywhere(side_px, patch_px, rng))
     if placement == "window":
         corner = _anywhere(side_px, patch_px, rng)

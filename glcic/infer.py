@@ -119,13 +119,27 @@ def complete_file(network: CompletionNetwork, options: Options) -> None:
     seen = plan(hole, **trained_on(network), window=options.window)
     if warning:
         print(f"note: {warning}")
-    print(f"{options.input}: {image.shape[1]} x {image.shape[0]} px, hole {100 * hole.mean():.1f} %")
+    need = memory_megabytes(network, hole.size, seen, options.batch_size)
+    print(
+        f"{options.input}: {image.shape[1]} x {image.shape[0]} px, hole {hole.mean():.2%}; about {need:,} MB of memory"
+    )
     print("\n".join(f"  window {window}" for window in seen[:8]) + ("\n  …" if len(seen) > 8 else ""))
     completed = complete_batch(network, [image], [hole], options.blend, options.window, options.batch_size)
     write_image(options.output, completed[0])
     print(f"written: {options.output}")
     if options.output.suffix.lower() in LOSSY:
         print("note: this format changes known pixels a little; write a .png to keep them exactly")
+
+
+def memory_megabytes(network: CompletionNetwork, photo_pixels: int, windows: list, batch_size: int) -> int:
+    """Estimate of the whole process's peak: Paddle, the photo and its copies, the feature maps of one batch.
+
+    The three constants were read off processes on the CPU; the tests hold them to what a large photo takes.
+    """
+    paddle_mb, photo_bytes, map_bytes_per_channel = 330, 45, 80
+    batch = min(batch_size, len(windows)) * max((window.height * window.width for window in windows), default=0)
+    channels = network.facts["completion"]["base_channels"]
+    return round(paddle_mb + (photo_bytes * photo_pixels + map_bytes_per_channel * channels * batch) / 2**20)
 
 
 def complete_folder(network: CompletionNetwork, options: Options) -> int:

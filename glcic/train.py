@@ -201,7 +201,7 @@ def train(cfg: Config) -> Path:
     validation = evaluate.fixed_set(
         open_pictures(data_dir, "val"), cfg.image_px, cfg.crop, "random", VALIDATION_PICTURES
     )
-    # Read as needed and put in a new order every epoch; the article shuffles once and holds all pictures in memory (D15).
+    # Read as needed, in a new order every epoch; the article shuffles once and holds all pictures in memory (D15).
     batches = Batches(len(pictures), sample_maker(pictures, cfg), cfg.batch_size, cfg.seed, cfg.workers)
     with Run(cfg, "glcic", nets, optimizers) as run:
         for step, batch in run.steps(batches):

@@ -176,7 +176,9 @@ print("peak MB", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
     flags[1:] = [str(tmp_path / flag) if str(flag).endswith("png") else str(flag) for flag in flags[1:]]
     done = subprocess.run([sys.executable, "-c", code, *flags], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert float(done.stdout.split()[-1]) < 3000
+    peak = float(done.stdout.split()[-1])
+    told = float(done.stdout.split("about ")[1].split(" MB")[0].replace(",", ""))
+    assert peak < 3000 and 0.5 * told < peak < 1.5 * told
     completed = read_image(tmp_path / "out.png")
     np.testing.assert_array_equal(completed[mask == 0], image[mask == 0])
 

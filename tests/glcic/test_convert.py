@@ -7,16 +7,19 @@ every seventh pixel). The tests write the same weights into files of the publish
 
 import importlib.util
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import paddle
 import pytest
 
-from common.checkpoint import load_network, read_weights, save_weights
+from common.checkpoint import save_weights
 from common.errors import UserError
 from glcic import convert, infer
-from glcic.model import CompletionNetwork, Discriminator
+from glcic.config import PAPER
+from glcic.model import CompletionNetwork
+from glcic.train import load_discriminator
 
 FIXTURES = Path(__file__).parent / "fixtures"
 spec = importlib.util.spec_from_file_location("published_files", FIXTURES / "published_files.py")
@@ -59,14 +62,13 @@ def complete(weights: Path) -> np.ndarray:
         return network(image, hole).numpy()[:, :, ::7, ::7] / 2 + 0.5
 
 
-def judge(weights: Path, whole: str, patch: str) -> np.ndarray:
-    """The logits of the scene, as `train` would compute them."""
-    tensors, facts = read_weights(weights)
-    network = Discriminator(**facts["discriminator"])
-    load_network(network, tensors, "discriminator", weights)
+def judge(weights: Path, whole_px: int, patch_px: int) -> np.ndarray:
+    """The logits of the scene, by the discriminators as `train` takes them over."""
+    network = load_discriminator(weights, replace(PAPER, image_px=whole_px, local_px=patch_px))
     network.eval()
+    pictures = [paddle.to_tensor(SCENE[name] * 2 - 1) for name in (f"whole {whole_px}", f"patch {patch_px}")]
     with paddle.no_grad():
-        return network(*(paddle.to_tensor(SCENE[name] * 2 - 1) for name in (whole, patch))).numpy()
+        return network(*pictures).numpy()
 
 
 def close(got, wanted):
@@ -152,7 +154,7 @@ def test_otenim_discriminators(tmp_path, capsys, whole_px, patch_px, convs):
     """CelebA's (5 global convolutions) and Places2's (6)."""
     published = torch_file(tmp_path / "model_cd", files.otenim_cd(whole_px, patch_px, convs))
     (written,) = run(published, tmp_path / "cd.safetensors")
-    close(judge(written, f"whole {whole_px}", f"patch {patch_px}"), REFERENCE[f"otenim_cd_{whole_px}"])
+    close(judge(written, whole_px, patch_px), REFERENCE[f"otenim_cd_{whole_px}"])
     assert f"--init-discriminator {written} --image-px {whole_px} --local-px {patch_px}" in capsys.readouterr().out
 
 
@@ -170,7 +172,7 @@ def test_mmagic(tmp_path, capsys, early):
     written = run(published, tmp_path / "mm.safetensors")
     assert [path.name for path in written] == ["mm.safetensors", "mm-discriminator.safetensors"]
     close(complete(written[0]), REFERENCE["mmagic"] / 2 + 0.5)
-    close(judge(written[1], "whole 256", "patch 128"), REFERENCE["mmagic_disc"])
+    close(judge(written[1], 256, 128), REFERENCE["mmagic_disc"])
     assert infer.load(written[0]).arguments["conv_bias"] is False
     assert "BGR" in capsys.readouterr().out
 

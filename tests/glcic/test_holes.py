@@ -86,6 +86,16 @@ def test_bounding_box_holes():
         assert (layout.patch_corner == layout.real_corner).all()
 
 
+def test_freeform_holes_are_strokes_with_a_patch_on_their_middle():
+    rectangles, far = 0, 0
+    for layout in draws(PAPER, 300, "freeform"):
+        rows, columns = np.flatnonzero(layout.hole.any(1)), np.flatnonzero(layout.hole.any(0))
+        rectangles += layout.hole.sum() == (np.ptp(rows) + 1) * (np.ptp(columns) + 1)
+        middle = np.array([rows[0] + rows[-1] + 1, columns[0] + columns[-1] + 1]) / 2
+        far += (np.abs(layout.patch_corner + 64 - np.clip(middle, 64, 192)) > 1).any()
+    assert rectangles == 0 and far == 0
+
+
 @pytest.mark.parametrize("side_px, patch_px, hole_px", [(64, 32, (8, 40)), (64, 80, (8, 16)), (64, 32, (16, 8))])
 def test_what_does_not_fit_is_refused(side_px, patch_px, hole_px):
     with pytest.raises(UserError, match="do not fit"):
