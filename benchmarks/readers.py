@@ -42,8 +42,7 @@ def measure(options: Options) -> dict:
     """Pictures per second and ratios (ours / peer) of each round, as medians with their range."""
     pictures = open_pictures(options.data_dir, "train")
     count = min(options.pictures, len(pictures)) // BATCH * BATCH
-    folder = getattr(pictures, "pictures", None) or pictures.folder
-    paths = [str(folder / pictures.name(index)) for index in range(count)]
+    paths = [str(pictures.path(index)) for index in range(count)]
 
     def decode(index, rng):
         return (pictures[index],)

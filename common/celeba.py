@@ -106,6 +106,10 @@ class CelebA:
         """The picture's file name."""
         return self.names[index]
 
+    def path(self, index: int) -> Path | None:
+        """The picture's file, or None inside a zip."""
+        return None if self._zip else self.pictures / self.names[index]
+
     def __getitem__(self, index: int) -> np.ndarray:
         """uint8 [218, 178, 3] RGB. Raises UserError for a missing or broken file, naming it."""
         name = self.names[index]

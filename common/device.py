@@ -6,6 +6,7 @@ import io
 import os
 import sys
 import warnings
+import zlib  # noqa: F401  before Paddle 2.6, whose own copy would otherwise take the place of Python's and crash
 
 from common.errors import UserError
 

@@ -36,6 +36,10 @@ class ImageFolder:
         """The picture's path below the folder."""
         return str(self.paths[index].relative_to(self.folder))
 
+    def path(self, index: int) -> Path:
+        """The picture's file."""
+        return self.paths[index]
+
     def __getitem__(self, index: int) -> np.ndarray:
         """uint8 [height, width, 3] RGB. Raises UserError for a broken file, naming it."""
         return read_image(self.paths[index])

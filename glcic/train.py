@@ -257,8 +257,9 @@ def main(argv: list[str] | None = None) -> Path:
     evaluate.write(result, weights.parent)
     gain = result["rows"]["ours"]["hole_psnr_db"][0] - result["rows"]["mean colour"]["hole_psnr_db"][0]
     print(f"\nhole PSNR above the mean colour: {gain:+.2f} dB; pictures: {weights.parent / 'pictures.png'}")
-    print(f"\nweights: {weights}\ncomplete a picture of your own with\n"
-          f"  python -m glcic.infer --weights {weights} --input PHOTO --mask HOLE --output OUT.png")  # fmt: skip
+    photo = open_pictures(data_dir, "test").path(0) or "PHOTO"
+    print(f"\nweights: {weights}\ncomplete a picture, this one or your own, with")
+    print(f"  python -m glcic.infer --weights {weights} --input {photo} --mask center --output completed.png")
     return weights
 
 
