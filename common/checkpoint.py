@@ -11,12 +11,11 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import paddle
-from paddle import nn
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from common import __version__
+from common.device import paddle
 from common.errors import UserError
 
 KEEP_LAST = 2
@@ -25,7 +24,7 @@ KEEP_LAST = 2
 # ---- weights
 
 
-def save_weights(path: str | Path, networks: dict[str, nn.Layer], metadata: dict) -> Path:
+def save_weights(path: str | Path, networks: dict[str, paddle.nn.Layer], metadata: dict) -> Path:
     """Writes the networks that inference needs, atomically.
 
     Args:
@@ -70,7 +69,7 @@ def read_weights(path: str | Path) -> tuple[dict[str, np.ndarray], dict]:
         raise UserError(f"{path} was not written by this suite: it carries no description of its network") from None
 
 
-def load_network(network: nn.Layer, tensors: dict[str, np.ndarray], name: str, source: str | Path = "") -> None:
+def load_network(network: paddle.nn.Layer, tensors: dict[str, np.ndarray], name: str, source: str | Path = "") -> None:
     """Fills a network from the tensors named `name.…`, strictly.
 
     Raises:
@@ -94,7 +93,7 @@ def _numpy_dtype(tensor: paddle.Tensor) -> str:
     return str(tensor.dtype).rpartition(".")[2]
 
 
-def _named_tensors(networks: dict[str, nn.Layer]) -> dict[str, paddle.Tensor]:
+def _named_tensors(networks: dict[str, paddle.nn.Layer]) -> dict[str, paddle.Tensor]:
     return {f"{name}.{key}": value for name, net in networks.items() for key, value in net.state_dict().items()}
 
 
@@ -179,7 +178,9 @@ def read_progress(folder: Path) -> dict | None:
         return None
 
 
-def _named_moments(name: str, network: nn.Layer, optimizer: paddle.optimizer.Optimizer) -> dict[str, paddle.Tensor]:
+def _named_moments(
+    name: str, network: paddle.nn.Layer, optimizer: paddle.optimizer.Optimizer
+) -> dict[str, paddle.Tensor]:
     """The optimiser's tensors by structured name: `completion.conv1.weight/moment1`."""
     moments = {}
     state = {key: value for key, value in optimizer.state_dict().items() if isinstance(value, paddle.Tensor)}
@@ -192,7 +193,7 @@ def _named_moments(name: str, network: nn.Layer, optimizer: paddle.optimizer.Opt
     return moments
 
 
-def _create_moments(network: nn.Layer, optimizer: paddle.optimizer.Optimizer) -> None:
+def _create_moments(network: paddle.nn.Layer, optimizer: paddle.optimizer.Optimizer) -> None:
     """Takes one step along a gradient of zero: Paddle creates an optimiser's tensors only at its first step."""
     optimizer.clear_grad()
     sum((p * 0).sum() for p in network.parameters() if not p.stop_gradient).backward()

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import paddle
 
+from common.device import paddle
 from common.errors import UserError
 
 TOLERANCE = 1e-4  # largest difference from the eager network, on outputs in [-1, 1]

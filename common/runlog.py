@@ -20,10 +20,10 @@ from pathlib import Path
 
 import matplotlib.figure
 import numpy as np
-import paddle
 from tqdm import tqdm
 
 from common import checkpoint, config
+from common.device import paddle
 from common.errors import UserError
 from common.images import write_image
 

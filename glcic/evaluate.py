@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import paddle
 import tyro
 
 from common import baselines, masks, metrics
@@ -17,6 +16,8 @@ from common.errors import UserError, one_line_errors
 from common.image_folder import open_pictures
 from common.images import Crop, crop_square, from_network, grid, show_hole, to_network, write_image
 from glcic.infer import load
+
+import paddle
 
 BATCH = 16
 EVALUATION_CROPS = {"random160": "center", "random": "center"}  # the crops of training that hold chance, without it

@@ -6,13 +6,14 @@ python -m glcic.export --weights WEIGHTS --output FOLDER
 from dataclasses import dataclass
 from pathlib import Path
 
-import paddle
 import tyro
 
 from common import compiled
 from common.device import open_device
 from common.errors import one_line_errors
 from glcic.infer import load
+
+import paddle
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import paddle
 import tyro
 from tqdm import tqdm
 
@@ -21,6 +20,8 @@ from common.errors import UserError, one_line_errors
 from common.images import find_images, read_image, write_image
 from common.windows import WindowMode, plan
 from glcic.model import STRIDE, CompletionNetwork
+
+import paddle
 
 SAMPLED = ("center", "random", "freeform")  # holes that need no file
 CHUNK = 16  # photos of a folder held in memory at once

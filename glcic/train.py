@@ -8,7 +8,6 @@ import contextlib
 from pathlib import Path
 
 import numpy as np
-import paddle
 
 from common.batches import Batches
 from common.checkpoint import load_network, read_weights
@@ -23,6 +22,8 @@ from glcic import evaluate, holes, losses
 from glcic.config import PRESETS, Config
 from glcic.infer import load
 from glcic.model import STRIDE, CompletionNetwork, Discriminator, composite, cut_patches
+
+import paddle
 
 PREVIEW_PICTURES = 6
 VALIDATION_PICTURES = 32

@@ -7,12 +7,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import paddle
 import pytest
-from paddle import nn
 
 from common import checkpoint
 from common.errors import UserError
+
+import paddle
+from paddle import nn
 
 
 def network(width=3):

@@ -5,12 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import paddle
 import pytest
 
 import common
 from common import device
 from common.errors import UserError
+
+import paddle
 
 ROOT = Path(__file__).parents[2]
 

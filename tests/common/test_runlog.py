@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import paddle
 import pytest
 
 from common import checkpoint
 from common.config import RunSettings
 from common.errors import UserError
 from common.runlog import Run, read_stats
+
+import paddle
 
 
 @dataclass(frozen=True)

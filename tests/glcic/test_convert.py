@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import paddle
 import pytest
 
 from common.checkpoint import save_weights
@@ -20,6 +19,8 @@ from glcic import convert, infer
 from glcic.config import PAPER
 from glcic.model import CompletionNetwork
 from glcic.train import load_discriminator
+
+import paddle
 
 FIXTURES = Path(__file__).parent / "fixtures"
 spec = importlib.util.spec_from_file_location("published_files", FIXTURES / "published_files.py")

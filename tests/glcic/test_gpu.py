@@ -3,12 +3,13 @@
 import dataclasses
 
 import numpy as np
-import paddle
 import pytest
 
 from common.device import count_cards, open_device
 from glcic import train as glcic_train
 from glcic.config import TINY
+
+import paddle
 
 pytestmark = [
     pytest.mark.gpu,

@@ -3,10 +3,11 @@
 import math
 
 import numpy as np
-import paddle
 import pytest
 
 from glcic import losses
+
+import paddle
 
 
 def test_completion_loss_counts_the_hole_only():

@@ -1,10 +1,11 @@
 """The networks against the paper's tables: sizes, counts, dilations, ranges."""
 
 import numpy as np
-import paddle
 import pytest
 
 from glcic.model import COMPLETION_ROWS, CompletionNetwork, Discriminator, composite, cut_patches
+
+import paddle
 
 
 def trainable(network):

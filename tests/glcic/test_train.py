@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-import paddle
 import pytest
 
 from common.checkpoint import newest_state, read_weights
@@ -17,6 +16,8 @@ from common.errors import UserError
 from data.synthetic import write_faces
 from glcic import train as glcic_train
 from glcic.config import ARTICLE, PAPER, PRESETS, TINY
+
+import paddle
 
 ROOT = Path(__file__).parents[2]
 
