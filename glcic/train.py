@@ -17,7 +17,7 @@ from common.errors import UserError, one_line_errors
 from common.image_folder import open_pictures
 from common.images import crop_square, grid, show_hole, to_network
 from common.runlog import Run
-from data.synthetic import write_faces
+from data.synthetic import write_faces as draw_pictures
 from glcic import evaluate, holes, losses
 from glcic.config import PRESETS, Config
 from glcic.infer import load
@@ -193,7 +193,7 @@ def train(cfg: Config) -> Path:
     """
     check(cfg)
     print(describe(open_device(cfg.device)))
-    data_dir = cfg.data_dir or write_faces(Path("runs/drawn_faces"))
+    data_dir = cfg.data_dir or draw_pictures(Path("runs/drawn_faces"))
     pictures = open_pictures(data_dir, "train")
     print(f"{len(pictures):,} training pictures from {data_dir}")
     nets, optimizers = build(cfg)

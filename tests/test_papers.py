@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from common.images import read_image, write_image
-from data.synthetic import write_faces
 
 ROOT = Path(__file__).parents[1]
 PAPERS = sorted(path.parent.name for path in ROOT.glob("*/infer.py"))
@@ -136,9 +135,10 @@ def test_train_is_a_module_and_a_script_and_starts_quietly(paper, command):
 def test_train_infer_evaluate_export(paper, tmp_path):
     """The whole way, on drawn pictures of 32 px."""
     tiny = importlib.import_module(f"{paper}.config").TINY
-    data = write_faces(tmp_path / "data", count=60)
+    train = importlib.import_module(f"{paper}.train")
+    data = train.draw_pictures(tmp_path / "data", count=60)
     cfg = dataclasses.replace(tiny, data_dir=data, run_dir=tmp_path / "run", device="cpu")
-    weights = importlib.import_module(f"{paper}.train").train(cfg)
+    weights = train.train(cfg)
     image = np.random.default_rng(0).integers(0, 255, (47, 33, 3), dtype=np.uint8)
     write_image(tmp_path / "in.png", image)
     common = ["--weights", str(weights), "--device", "cpu"]
