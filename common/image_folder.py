@@ -25,7 +25,7 @@ class ImageFolder:
             self.folder = self.folder / split
             self.paths = find_images(self.folder)
         else:
-            self.paths = _share(find_images(self.folder), split)
+            self.paths = share(find_images(self.folder), split)
         if not self.paths:
             raise UserError(f"there is no picture in {self.folder}")
 
@@ -45,7 +45,7 @@ class ImageFolder:
         return read_image(self.paths[index])
 
 
-def _share(paths: list[Path], split: str) -> list[Path]:
+def share(paths: list[Path], split: str) -> list[Path]:
     if len(paths) < 20:
         return paths
     place = {19: "test", 18: "val"}

@@ -97,3 +97,51 @@ def summarise(scores: list[dict[str, float]]) -> dict[str, tuple[float, float]]:
         error = float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.nan
         summary[name] = (float(values.mean()), error)
     return summary
+
+
+# ---- classes of pixels
+
+
+def class_histogram(truth_ids: np.ndarray, found_ids: np.ndarray, classes: int = 19) -> np.ndarray:
+    """How often each class was taken for each other.
+
+    Args:
+        truth_ids: uint8 ids 0..classes - 1; 255 is not counted.
+        found_ids: uint8 of the same shape; 255 is an answer too, a wrong one.
+
+    Returns:
+        int64 [classes, classes + 1]: rows are the truth, columns what was found, the last one for 255.
+
+    Raises:
+        ValueError: another id, or shapes that differ.
+    """
+    if truth_ids.shape != found_ids.shape:
+        raise ValueError(f"ids of shape {truth_ids.shape} and {found_ids.shape} cannot be compared")
+    counted = truth_ids != 255
+    truth, found = truth_ids[counted].astype(np.int64), found_ids[counted].astype(np.int64)
+    if (truth >= classes).any() or ((found >= classes) & (found != 255)).any():
+        raise ValueError(f"a class id is neither below {classes} nor 255")
+    found[found == 255] = classes
+    counts = np.bincount(truth * (classes + 1) + found, minlength=classes * (classes + 1))
+    return counts.reshape(classes, classes + 1)
+
+
+def segmentation_scores(histogram: np.ndarray) -> dict:
+    """Accuracies and intersection over union of one histogram over a whole set.
+
+    Returns:
+        pixel_accuracy; class_accuracy and mean_iou, in which a class that the truth lacks counts as 0, as in the script
+        behind the published numbers; the same over the classes present only, as `…_present`; iou, a list.
+    """
+    right = np.diagonal(histogram).astype(np.float64)
+    truth, found = histogram.sum(1), histogram[:, : len(histogram)].sum(0)
+    accuracy, iou = right / np.maximum(truth, 1), right / np.maximum(truth + found - right, 1)
+    present = truth > 0
+    return {
+        "pixel_accuracy": float(right.sum() / max(1, truth.sum())),
+        "class_accuracy": float(accuracy.mean()),
+        "mean_iou": float(iou.mean()),
+        "class_accuracy_present": float(accuracy[present].mean()) if present.any() else 0.0,
+        "mean_iou_present": float(iou[present].mean()) if present.any() else 0.0,
+        "iou": [round(float(value), 4) for value in iou],
+    }

@@ -1,12 +1,15 @@
 """Writes small data sets in the official layouts, so that every machine has something to train on.
 
-`write_faces` makes a CelebA of drawn faces; `data.faces` draws them.
+`write_faces` makes a CelebA of drawn faces, `write_streets` a prepared Cityscapes of drawn streets with their labels;
+`data.faces` and `data.streets` draw them.
 """
 
 import json
 import os
 import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import tyro
@@ -15,9 +18,12 @@ from tqdm import tqdm
 
 from common.errors import UserError, one_line_errors
 from data.faces import VERSION, draw_face
+from data.streets import VERSION as STREETS_VERSION
+from data.streets import draw_street
 
 PICTURES, PARTITION, MARKER = "img_align_celeba", "list_eval_partition.txt", "synthetic.json"
 JPEG_QUALITY = 92
+FACES, STREETS = 1200, 800  # how many, unless told otherwise
 
 
 def partition_code(index: int, count: int) -> int:
@@ -26,7 +32,13 @@ def partition_code(index: int, count: int) -> int:
     return 2 if index >= count - held_out else 1 if index >= count - 2 * held_out else 0
 
 
-def write_faces(folder: str | Path, count: int = 1200, seed: int = 0) -> Path:
+def street_name(index: int, count: int) -> str:
+    """The file of street `index` (from 0) of `count`: the last tenth is for validation, where numbers start anew."""
+    train = count - max(1, count // 10)
+    return f"train/{index + 1}.jpg" if index < train else f"val/{index - train + 1}.jpg"
+
+
+def write_faces(folder: str | Path, count: int = FACES, seed: int = 0) -> Path:
     """Writes `count` faces in CelebA's official layout, or finds them there already.
 
     Picture i depends on (seed, i) alone. The set is drawn beside `folder` and renamed when it is whole, so an
@@ -38,20 +50,62 @@ def write_faces(folder: str | Path, count: int = 1200, seed: int = 0) -> Path:
     Raises:
         UserError: the folder holds anything but a synthetic set, or cannot be written.
     """
-    folder = Path(folder).resolve()
-    if count < 1 or seed < 0:
-        raise UserError(f"cannot draw {count} faces from seed {seed}: the count must be 1 or more, the seed 0 or more")
-    made_by = json.dumps({"kind": "faces", "count": count, "seed": seed, "version": VERSION}) + "\n"
-    draft = folder.with_name(f".{folder.name}.{os.getpid()}")
-    try:
-        if _finished(folder, made_by):
-            return folder
+
+    def draw(draft: Path) -> None:
         (draft / PICTURES).mkdir(parents=True)
-        _write_pictures(draft / PICTURES, count, seed)
+        for index, rng in _pictures("faces", count, seed):
+            Image.fromarray(draw_face(rng)).save(draft / PICTURES / f"{index + 1:06d}.jpg", quality=JPEG_QUALITY)
         names = [f"{index + 1:06d}.jpg {partition_code(index, count)}\n" for index in range(count)]
         (draft / PARTITION).write_text("".join(names))
-        (draft / MARKER).write_text(made_by)
-        if not _finished(folder, made_by):  # another process may have been faster
+
+    made_by = {"kind": "faces", "count": count, "seed": seed, "version": VERSION}
+    return _write(Path(folder).resolve(), made_by, 1, {PICTURES, PARTITION}, draw)
+
+
+def write_streets(folder: str | Path, count: int = STREETS, seed: int = 0) -> Path:
+    """Writes `count` streets as the prepared pairs of Cityscapes, or finds them there already.
+
+    Street i depends on (seed, i) alone. Like `write_faces`, it leaves a whole set or none. Photo left, label right,
+    512 x 256, JPEG at quality 100 without chroma subsampling, as the official script of the second paper saves them.
+
+    Returns:
+        the folder, with `train/1.jpg` … and `val/1.jpg` … (the last tenth, at least one).
+
+    Raises:
+        UserError: the folder holds anything but synthetic streets, or cannot be written.
+    """
+
+    def draw(draft: Path) -> None:
+        for split in ("train", "val"):
+            (draft / split).mkdir(parents=True)
+        for index, rng in _pictures("streets", count, seed):
+            pair = Image.fromarray(np.hstack(draw_street(rng)))
+            pair.save(draft / street_name(index, count), quality=100, subsampling=0)
+
+    made_by = {"kind": "streets", "count": count, "seed": seed, "version": STREETS_VERSION}
+    return _write(Path(folder).resolve(), made_by, 2, {"train", "val"}, draw)
+
+
+def _write(folder: Path, made_by: dict, least: int, parts: set[str], draw: Callable[[Path], None]) -> Path:
+    """Draws a set beside the folder and puts it in place when it is whole, unless it is there already.
+
+    Args:
+        made_by: what tells one set from another; it goes into the marker.
+        least: the smallest set that makes sense.
+        parts: the files and folders that `draw` makes in the folder it is given.
+    """
+    kind, count, seed = made_by["kind"], made_by["count"], made_by["seed"]
+    if count < least or seed < 0:
+        limits = f"the count must be {least} or more, the seed 0 or more"
+        raise UserError(f"cannot draw {count} {kind} from seed {seed}: {limits}")
+    marker = json.dumps(made_by) + "\n"
+    draft = folder.with_name(f".{folder.name}.{os.getpid()}")
+    try:
+        if _finished(folder, kind, marker, parts):
+            return folder
+        draw(draft)
+        (draft / MARKER).write_text(marker)
+        if not _finished(folder, kind, marker, parts):  # another process may have been faster
             shutil.rmtree(folder, ignore_errors=True)
             draft.rename(folder)
     except OSError as problem:
@@ -61,36 +115,40 @@ def write_faces(folder: str | Path, count: int = 1200, seed: int = 0) -> Path:
     return folder
 
 
-def _finished(folder: Path, made_by: str) -> bool:
-    """Whether the folder holds this very set; refuses a folder that holds anything not drawn here."""
+def _finished(folder: Path, kind: str, made_by: str, parts: set[str]) -> bool:
+    """Whether the folder holds this very set; refuses a folder that holds anything not drawn here, or another kind."""
     if not folder.exists():
         return False
     marker = folder / MARKER
     held = {path.name for path in folder.iterdir()} if folder.is_dir() else {folder.name}
-    if held and (not marker.is_file() or held - {PICTURES, PARTITION, MARKER}):
-        raise UserError(f"{folder} holds something else: name a new folder for the synthetic faces")
+    if held and (not marker.is_file() or held - parts - {MARKER}):
+        raise UserError(f"{folder} holds something else: name a new folder for the synthetic {kind}")
     return bool(held) and marker.read_text() == made_by
 
 
-def _write_pictures(folder: Path, count: int, seed: int) -> None:
-    for index in tqdm(
-        range(count), "drawing faces", unit=" faces", leave=False, disable=None
-    ):  # threads would be no faster
-        face = draw_face(np.random.default_rng((seed, index)))
-        Image.fromarray(face).save(folder / f"{index + 1:06d}.jpg", quality=JPEG_QUALITY)
+def _pictures(kind: str, count: int, seed: int) -> Iterator[tuple[int, np.random.Generator]]:
+    """(index, its source of chance) of each picture, with a progress bar; threads would be no faster."""
+    for index in tqdm(range(count), f"drawing {kind}", unit=f" {kind}", leave=False, disable=None):
+        yield index, np.random.default_rng((seed, index))
 
 
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
-    def draw(output: Path, count: int = 1200, seed: int = 0) -> None:
-        """Draws a data set of faces in CelebA's official layout.
+    def draw(
+        output: Path, kind: Literal["faces", "streets"] = "faces", count: int | None = None, seed: int = 0
+    ) -> None:
+        """Draws a data set: faces in CelebA's official layout, or street scenes as the prepared pairs of Cityscapes.
 
         Args:
             output: the folder to make.
-            count: number of pictures; the last 5 % are for testing, the 5 % before them for validation.
-            seed: another seed draws other people.
+            kind: what to draw.
+            count: number of pictures, 1200 faces or 800 streets unless given. Of the faces, the last 5 % are for
+                testing and the 5 % before them for validation; of the streets, the last tenth is for validation.
+            seed: another seed draws other people, or other places.
         """
-        print(f"{count} drawn faces are in {write_faces(output, count, seed)}")
+        write, usual = (write_faces, FACES) if kind == "faces" else (write_streets, STREETS)
+        count = usual if count is None else count
+        print(f"{count} drawn {kind} are in {write(output, count, seed)}")
 
     tyro.cli(draw, args=argv, prog="python -m data.synthetic")
 

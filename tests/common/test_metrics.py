@@ -96,3 +96,32 @@ def test_mistakes_are_named():
         metrics.score(picture(), picture(), np.zeros((40, 50), bool))
     with pytest.raises(UserError, match="11 x 11"):
         metrics.ssim(picture(10, 50), picture(10, 50))
+
+
+# ---- classes of pixels
+
+
+def test_histogram_and_scores_by_hand():
+    """Two classes in four: truth 0 0 0 1 1 void, found 0 0 1 1 other other."""
+    truth, found = np.uint8([[0, 0, 0, 1, 1, 255]]), np.uint8([[0, 0, 1, 1, 255, 255]])
+    histogram = metrics.class_histogram(truth, found, classes=4)
+    np.testing.assert_array_equal(histogram[:2], [[2, 1, 0, 0, 0], [0, 1, 0, 0, 1]])
+    assert histogram.sum() == 5
+    scores = metrics.segmentation_scores(histogram)
+    assert scores["pixel_accuracy"] == pytest.approx(3 / 5)
+    assert scores["class_accuracy"] == pytest.approx((2 / 3 + 1 / 2) / 4)  # absent classes count as 0
+    assert scores["class_accuracy_present"] == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert scores["mean_iou"] == pytest.approx((2 / 3 + 1 / 3) / 4)  # 2 / (3 + 2 - 2), 1 / (2 + 2 - 1)
+    assert scores["mean_iou_present"] == pytest.approx(1 / 2)
+
+
+def test_histograms_add_up_over_a_set_and_refuse_unknown_ids():
+    rng = np.random.default_rng(0)
+    truth, found = rng.integers(0, 19, (2, 5, 30, 40)).astype(np.uint8)
+    parts = sum(metrics.class_histogram(a, b) for a, b in zip(truth, found, strict=True))
+    np.testing.assert_array_equal(parts, metrics.class_histogram(truth, found))
+    assert metrics.segmentation_scores(parts)["pixel_accuracy"] == pytest.approx((truth == found).mean())
+    with pytest.raises(ValueError):
+        metrics.class_histogram(truth[0], np.full_like(found[0], 19))
+    with pytest.raises(ValueError):
+        metrics.class_histogram(truth[0], found[0][:, :-1])

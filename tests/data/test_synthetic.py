@@ -1,4 +1,4 @@
-"""Drawn faces: the same everywhere, in the official layout, varied, and telling about what a hole hides."""
+"""Drawn sets: the same everywhere and in the official layouts; faces varied, and telling about what a hole hides."""
 
 import io
 import json
@@ -8,10 +8,12 @@ import pytest
 from PIL import Image
 
 from common.celeba import CelebA
+from common.cityscapes import PALETTE, open_pairs
 from common.errors import UserError
 from data import synthetic
 from data.faces import draw_face
-from data.synthetic import main, partition_code, write_faces
+from data.streets import draw_street
+from data.synthetic import main, partition_code, street_name, write_faces, write_streets
 
 PARTS = ("img_align_celeba", "list_eval_partition.txt")
 
@@ -115,6 +117,81 @@ def test_command(tmp_path, capsys):
         main(["--output", str(tmp_path / "none"), "--count", "0"])
     assert stopped.value.code == 2
     assert capsys.readouterr().err.startswith("error: cannot draw 0 faces")
+
+
+# ---------------------------------------------------------------- streets
+
+
+def test_streets_are_laid_out_as_prepared_pairs(tmp_path):
+    folder = write_streets(tmp_path / "streets", 12, seed=3)
+    assert sorted(path.name for path in folder.iterdir()) == ["synthetic.json", "train", "val"]
+    assert {path.name for path in (folder / "train").iterdir()} == {f"{number}.jpg" for number in range(1, 12)}
+    assert [path.name for path in (folder / "val").iterdir()] == ["1.jpg"]
+    train, val = open_pairs(folder, "train"), open_pairs(folder, "val")  # the ordinary reader
+    assert (len(train), len(val), train.name(1), val.name(0)) == (11, 1, "train/2.jpg", "val/1.jpg")
+    assert [half.shape for half in train[0]] == [(256, 256, 3), (256, 256, 3)]
+    marker = json.loads((folder / "synthetic.json").read_text())
+    assert (marker["kind"], marker["count"], marker["seed"]) == ("streets", 12, 3)
+
+
+@pytest.mark.parametrize(("count", "val"), [(800, 80), (25, 2), (10, 1), (2, 1)])
+def test_last_tenth_of_the_streets_is_for_validation(count, val):
+    names = [street_name(index, count) for index in range(count)]
+    assert names[: count - val] == [f"train/{number}.jpg" for number in range(1, count - val + 1)]
+    assert names[count - val :] == [f"val/{number}.jpg" for number in range(1, val + 1)]
+
+
+def test_a_street_depends_on_seed_and_number_alone(tmp_path):
+    small, large = write_streets(tmp_path / "small", 3, seed=4), write_streets(tmp_path / "large", 6, seed=4)
+    for name in ("train/1.jpg", "train/2.jpg"):
+        assert (small / name).read_bytes() == (large / name).read_bytes()
+    assert (small / "val/1.jpg").read_bytes() == (large / "train/3.jpg").read_bytes()
+    other = write_streets(tmp_path / "other", 2, seed=5)
+    assert (other / "train/1.jpg").read_bytes() != (small / "train/1.jpg").read_bytes()
+
+
+def test_labels_survive_the_jpeg(tmp_path):
+    """Decoded by nearest colour, as the second paper scores them, the label is the drawn one."""
+    folder, palette = write_streets(tmp_path / "streets", 4, seed=6), np.vstack([PALETTE, [[0, 0, 0]]])
+    for index in range(4):
+        with Image.open(folder / street_name(index, 4)) as opened:
+            assert opened.size == (512, 256)
+            assert opened.layer[0][1:3] == opened.layer[1][1:3] == (1, 1)  # no chroma subsampling
+            pair = np.asarray(opened).astype(np.int32)
+        photo, label = draw_street(np.random.default_rng((6, index)))
+        assert np.abs(pair[:, :256] - photo).mean() < 1
+        decoded = palette[((pair[:, 256:, None] - palette) ** 2).sum(-1).argmin(-1)]
+        assert (decoded == label).all(-1).mean() > 0.98  # measured: 1.0
+
+
+def test_streets_replace_streets_and_nothing_else(tmp_path, monkeypatch):
+    folder = write_streets(tmp_path / "set", 2, seed=0)
+    first = (folder / "train/1.jpg").read_bytes()
+    monkeypatch.setattr(synthetic, "draw_street", None)  # a finished set is not drawn again
+    assert write_streets(tmp_path / "set", 2, seed=0) == folder
+    monkeypatch.undo()
+    assert (write_streets(tmp_path / "set", 2, seed=1) / "train/1.jpg").read_bytes() != first
+    with pytest.raises(UserError, match="holds something else: name a new folder for the synthetic faces"):
+        write_faces(folder, 2)
+    (folder / "val" / "1.jpg").rename(folder / "mine.jpg")
+    with pytest.raises(UserError, match="holds something else: name a new folder for the synthetic streets"):
+        write_streets(folder, 2, seed=0)
+    assert (folder / "mine.jpg").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]  # no draft is left
+
+
+def test_command_for_streets(tmp_path, capsys):
+    main(["--output", str(tmp_path / "streets"), "--kind", "streets", "--count", "2"])
+    assert f"2 drawn streets are in {tmp_path / 'streets'}" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as stopped:
+        main(["--output", str(tmp_path / "none"), "--kind", "streets", "--count", "1"])
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == (
+        "error: cannot draw 1 streets from seed 0: the count must be 2 or more, the seed 0 or more\n"
+    )
+
+
+# ---------------------------------------------------------------- faces
 
 
 def test_faces_differ_everywhere(faces):

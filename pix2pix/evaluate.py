@@ -1,0 +1,328 @@
+"""Scores trained networks on held-out pairs: classes of translated labels, or nearness of translated photos.
+
+python -m pix2pix.evaluate --weights WEIGHTS --data-dir DIR
+python -m pix2pix.evaluate --weights LABEL_TO_PHOTO --segment-with PHOTO_TO_LABEL --data-dir DIR
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tyro
+
+from common import metrics
+from common.cityscapes import CLASSES, classify, colourise, crop_pair, open_pairs
+from common.device import open_device
+from common.errors import UserError, one_line_errors
+from common.image_folder import open_pictures
+from common.images import grid, resize, write_image
+from pix2pix import encoding
+from pix2pix.infer import Statistics, load, translate
+
+RANKED_BY = ("pixel_accuracy", "psnr_db")  # the first of these that a set has ranks the checkpoints of a run
+SHOWN = 8
+
+# Per-pixel accuracy, per-class accuracy, class IoU of the paper, 500 pairs of 256 px; by full-size U-Nets on a GPU.
+PUBLISHED_LABELS = [
+    ("the paper, L1", 0.86, 0.42, 0.35),
+    ("the paper, cGAN", 0.74, 0.28, 0.22),
+    ("the paper, L1 + cGAN", 0.83, 0.36, 0.29),
+]
+PUBLISHED_PHOTOS = [
+    ("the paper, L1", 0.42, 0.15, 0.11),
+    ("the paper, GAN", 0.22, 0.05, 0.01),
+    ("the paper, cGAN", 0.57, 0.22, 0.16),
+    ("the paper, L1 + GAN", 0.64, 0.20, 0.15),
+    ("the paper, L1 + cGAN", 0.66, 0.23, 0.17),
+    ("the paper, real photos", 0.80, 0.26, 0.21),
+]
+SEGMENTATION = ("pixel_accuracy", "class_accuracy", "mean_iou")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Score networks on held-out pairs."""
+
+    weights: tuple[Path, ...]
+    """what `train` or `convert` wrote; several (of one direction) are scored and shown side by side"""
+    data_dir: Path
+    """Cityscapes, facades, any paired folder; an image folder for grey-to-colour"""
+    split: str = "val"
+    """train, val or test"""
+    limit: int = 500
+    """pairs to score"""
+    norm: Statistics = "paper"
+    """test-time statistics, as in infer"""
+    seed: int = 0
+    """of the dropout"""
+    segment_with: Path | None = None
+    """for label-to-photo: photo-to-label weights that turn the generated photos back into labels"""
+    output: Path | None = None
+    """folder for scores.json and pictures.png; none prints only"""
+    device: str = "auto"
+    """auto, cpu, gpu or gpu:N"""
+
+
+@dataclass(frozen=True)
+class FixedSet:
+    """Held-out pairs of one size, uint8 [N, side, side, 3]; `labels` are the truth's class ids, or None."""
+
+    sources: np.ndarray
+    targets: np.ndarray
+    labels: np.ndarray | None
+
+
+def open_data(data_dir: Path, split: str, direction: str, photo_side: str):
+    """The set's pairs; for grey-to-colour its single photos."""
+    if direction == "grey-to-colour":
+        return open_pictures(data_dir, split)
+    return open_pairs(data_dir, split, photo_side)
+
+
+def readable(data, limit: int):
+    """Yields (index, item) of the first `limit` items that can be read, and names the others."""
+    done = 0
+    for index in range(len(data)):
+        if done == limit:
+            return
+        try:
+            item = data[index]
+        except UserError as problem:
+            print(f"skipped: {problem}")
+            continue
+        done += 1
+        yield index, item
+    if not done:
+        raise UserError("no pair of the set can be read")
+
+
+def has_class_colours(label: np.ndarray) -> bool:
+    """Whether a label, uint8 [H, W, 3], is painted in the colours of Cityscapes: most pixels are near one of them."""
+    distance = np.abs(colourise(classify(label, void=True)).astype(int) - label).max(axis=2)
+    return bool((distance <= 16).mean() > 0.65)
+
+
+# ---- while training
+
+
+def fixed_set(data, direction: str, side_px: int, count: int) -> FixedSet:
+    """The first `count` pairs, resized without chance."""
+    pairs = [encoding.as_pair(item, direction) for _, item in readable(data, count)]
+    sources, targets = zip(*(crop_pair(*pair, 0, side_px, False, None) for pair in pairs), strict=True)
+    labels = None
+    if direction == "photo-to-label" and has_class_colours(pairs[0][1]):
+        labels = np.stack([classify(target, void=True) for target in targets])
+    return FixedSet(np.stack(sources), np.stack(targets), labels)
+
+
+def fixed_scores(fixed: FixedSet, translated: np.ndarray) -> dict[str, float]:
+    """L1 (percent of the range), PSNR and, for class labels, the segmentation scores of a FixedSet's translations."""
+    pairs = list(zip(fixed.targets, translated, strict=True))
+    scores = {
+        "val_l1_percent": float(np.mean([metrics.l1(*pair) for pair in pairs])),
+        "psnr_db": float(np.mean([metrics.psnr(*pair) for pair in pairs])),
+    }
+    if fixed.labels is not None:
+        found = np.stack([classify(picture, void=False) for picture in translated])
+        segmentation = metrics.segmentation_scores(metrics.class_histogram(fixed.labels, found))
+        scores |= {name: segmentation[name] for name in SEGMENTATION}
+    return scores
+
+
+def ranked_by(scores: dict[str, float]) -> str:
+    """The score that ranks the checkpoints."""
+    return next(name for name in RANKED_BY if name in scores)
+
+
+# ---- the table
+
+
+class Tally:
+    """Sums of one row of the table: a histogram of classes, and the nearness of pictures."""
+
+    def __init__(self):
+        self.histogram = 0
+        self.nearness = []
+
+    def count(self, truth: np.ndarray, found: np.ndarray) -> None:
+        """Adds one picture's class ids."""
+        self.histogram = self.histogram + metrics.class_histogram(truth, found)
+
+    def compare(self, truth: np.ndarray, picture: np.ndarray) -> None:
+        """Adds one picture's L1, PSNR and SSIM."""
+        scores = {"l1_percent": metrics.l1(truth, picture), "psnr_db": metrics.psnr(truth, picture)}
+        self.nearness.append({**scores, "ssim": metrics.ssim(truth, picture)})
+
+    def scores(self) -> dict:
+        """JSON values: score name -> value, or [mean, standard error] where pictures are averaged."""
+        found = metrics.segmentation_scores(self.histogram) if isinstance(self.histogram, np.ndarray) else {}
+        return {**found, **(metrics.summarise(self.nearness) if self.nearness else {})}
+
+
+def evaluate(options: Options, segment: Callable[[np.ndarray], np.ndarray] | None = None) -> dict:
+    """Translates held-out pairs at their own size and scores the results.
+
+    photo-to-label, with Cityscapes colours: the nearest of the 19 class colours to each pixel, counted in one histogram
+    over the set; void is not scored, and a class that the set lacks counts as zero (the paper's script does both).
+    label-to-photo: the same, of what a segmentation network sees in the generated photos.
+    Always: L1, PSNR and SSIM of the pictures.
+
+    Args:
+        segment: a segmentation network of yours: photo uint8 [H, W, 3] -> class ids 0..18 [H, W]; it goes before
+            options.segment_with.
+
+    Returns:
+        JSON values: rows (name -> score name -> value), what was scored; under "pictures" arrays for `sheet`.
+    """
+    networks = load_all(options.weights)
+    facts = next(iter(networks.values())).facts
+    direction = facts["direction"]
+    segment = segment or segment_with(options, direction)
+    data = open_data(options.data_dir, options.split, direction, facts.get("photo_side", "left"))
+    rows = {name: Tally() for name in networks}
+    shown = {name: [] for name in ("source", *networks, "truth")}
+    keep = set(np.linspace(0, min(options.limit, len(data)) - 1, SHOWN).astype(int).tolist())
+    classes, scored, frequency = None, 0, 0
+    for index, item in readable(data, options.limit):
+        source, target = encoding.as_pair(item, direction)
+        if classes is None:  # decided by the first pair
+            classes = direction != "grey-to-colour" and has_class_colours(item[1])
+            classes = classes and (direction == "photo-to-label" or segment is not None)
+        truth = classify(item[1], void=True) if classes else None
+        results = {}
+        for name, network in networks.items():
+            results[name] = picture = translate(network, source, options.norm, seed=options.seed)
+            rows[name].compare(target, picture)
+            if classes:
+                rows[name].count(truth, classes_in(picture, segment))
+                if direction == "photo-to-label":
+                    rows.setdefault(f"{name}, void allowed", Tally()).count(truth, classify(picture, void=True))
+        if classes:
+            frequency = frequency + np.bincount(truth.ravel(), minlength=256)[: len(CLASSES)]
+            add_bars(rows, truth, target, segment, facts["image_px"])
+        if index in keep:
+            for name, picture in {"source": source, **results, "truth": target}.items():
+                shown[name].append(picture)
+        scored += 1
+    if classes and direction == "photo-to-label":
+        rows[f"all {CLASSES[int(np.argmax(frequency))]}"] = majority(frequency)
+    return {
+        "weights": [str(path) for path in options.weights],
+        "direction": direction,
+        "preset": facts["preset"],
+        "steps": facts["step"],
+        "data": str(options.data_dir),
+        "split": options.split,
+        "pairs_scored": scored,
+        "image_px": facts["image_px"],
+        "statistics": options.norm,
+        "rows": {name: tally.scores() for name, tally in rows.items()},
+        "pictures": shown,
+    }
+
+
+def load_all(paths: tuple[Path, ...]) -> dict:
+    """Networks by the name of their row. Raises UserError if their directions differ."""
+    networks = [load(path) for path in paths]
+    directions = sorted({network.facts["direction"] for network in networks})
+    if len(directions) > 1:
+        raise UserError(f"the weights translate in different directions ({', '.join(directions)}); score them apart")
+    if len(networks) == 1:
+        return {"ours": networks[0]}
+    names = [network.facts.get("objective", network.facts["preset"]) for network in networks]
+    if len(set(names)) < len(names):
+        names = [str(path.parent) for path in paths]
+    if len(set(names)) < len(names):
+        names = [str(path) for path in paths]
+    return dict(zip(names, networks, strict=True))
+
+
+def segment_with(options: Options, direction: str) -> Callable[[np.ndarray], np.ndarray] | None:
+    """The network of --segment-with as a function from photos to class ids."""
+    if options.segment_with is None:
+        return None
+    if direction != "label-to-photo":
+        raise UserError(f"--segment-with judges generated photos; these weights make {direction.rpartition('-')[2]}s")
+    network = load(options.segment_with)
+    if network.facts["direction"] != "photo-to-label":
+        raise UserError(f"--segment-with wants photo-to-label weights; {options.segment_with} does the reverse")
+    return lambda photo: classify(translate(network, photo, options.norm, seed=options.seed), void=False)
+
+
+def classes_in(picture: np.ndarray, segment) -> np.ndarray:
+    """Class ids of a translated label, or of a generated photo as the segmentation network sees it."""
+    return classify(picture, void=False) if segment is None else segment(picture)
+
+
+def add_bars(rows: dict, truth: np.ndarray, target: np.ndarray, segment, image_px: int) -> None:
+    """Rows that bound what can be reached: the truth itself, the truth seen at the network's size; or real photos."""
+    if segment is not None:
+        rows.setdefault("real photos", Tally()).count(truth, segment(target))
+        return
+    small = resize(target, image_px, image_px)
+    again = encoding.decode(small.transpose(2, 0, 1).astype(np.float32) / 127.5 - 1, target, "photo-to-label")
+    rows.setdefault(f"truth at {image_px} px", Tally()).count(truth, classify(again, void=False))
+    rows.setdefault("truth itself", Tally()).count(truth, classify(target, void=False))
+
+
+def majority(frequency: np.ndarray) -> Tally:
+    """The row of a network that sees one class everywhere."""
+    tally = Tally()
+    tally.histogram = np.zeros((len(CLASSES), len(CLASSES) + 1), np.int64)
+    tally.histogram[:, int(np.argmax(frequency))] = frequency
+    return tally
+
+
+def table(result: dict) -> str:
+    """The result as Markdown tables, with the paper's numbers beside ours."""
+    lines = ["{pairs_scored} {split} pairs, {direction} at {image_px} px, statistics: {statistics}".format(**result)]
+    rows = result["rows"]
+    if any("mean_iou" in scores for scores in rows.values()):
+        lines += ["", "| labels | per-pixel | per-class | class IoU |", "|---|---|---|---|"]
+        for name, scores in rows.items():
+            if "mean_iou" in scores:
+                lines.append(f"| {name} | " + " | ".join(f"{scores[key]:.3f}" for key in SEGMENTATION) + " |")
+        published = PUBLISHED_LABELS if result["direction"] == "photo-to-label" else PUBLISHED_PHOTOS
+        lines += [f"| {name} | {a:.2f} | {b:.2f} | {c:.2f} |" for name, a, b, c in published]
+        if result["direction"] == "label-to-photo":
+            lines += ["", "not the paper's FCN-score: another network looks at the photos; the paper's is an FCN-8s"]
+        else:
+            lines += ["", "not comparable line by line: the paper's rows are 500 pairs, full-size networks, 200 epochs"]
+    lines += ["", "| pictures | L1 % | PSNR dB | SSIM |", "|---|---|---|---|"]
+    for name, scores in rows.items():
+        if "psnr_db" in scores:
+            cells = [f"{scores[key][0]:.3f} ± {scores[key][1]:.3f}" for key in ("l1_percent", "psnr_db", "ssim")]
+            lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def sheet(columns: dict[str, list[np.ndarray]], count: int = SHOWN) -> np.ndarray:
+    """Pictures in rows, one column for each name: source, translations, truth; brought to one size."""
+    height, width = columns["source"][0].shape[:2]
+    rows = [[resize(picture, height, width) for picture in row] for row in zip(*columns.values(), strict=True)]
+    return grid(rows[:count], list(columns), cell_px=128)
+
+
+def write(result: dict, folder: Path) -> None:
+    """Writes scores.json and pictures.png."""
+    write_image(folder / "pictures.png", sheet(result["pictures"]))
+    plain = {key: value for key, value in result.items() if key != "pictures"}
+    (folder / "scores.json").write_text(json.dumps(plain, indent=1) + "\n")
+
+
+@one_line_errors
+def main(argv: list[str] | None = None) -> None:
+    """The command line."""
+    options = tyro.cli(Options, args=argv, prog="python -m pix2pix.evaluate", description=__doc__)
+    open_device(options.device)
+    result = evaluate(options)
+    print(table(result))
+    if options.output:
+        write(result, options.output)
+        print(f"\nwritten: {options.output / 'scores.json'}, {options.output / 'pictures.png'}")
+
+
+if __name__ == "__main__":
+    main()

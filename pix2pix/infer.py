@@ -1,0 +1,214 @@
+"""Translates pictures of any size with a trained network; no pair is needed.
+
+python -m pix2pix.infer --weights WEIGHTS --input PICTURE --output OUT.png
+python -m pix2pix.infer --weights WEIGHTS --input FOLDER --output FOLDER
+"""
+
+import contextlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import tyro
+from tqdm import tqdm
+
+from common.checkpoint import load_network, read_weights
+from common.device import describe, open_device
+from common.errors import UserError, one_line_errors
+from common.images import find_images, read_image, resize, write_image
+from pix2pix import encoding
+from pix2pix.model import build_generator
+
+import paddle
+from paddle import nn
+
+Statistics = Literal["paper", "running"]
+Size = Literal["trained", "full"]
+SMALL_PX = 32  # below this a picture is as good as nothing to a network that halves it five times
+
+
+@dataclass(frozen=True)
+class Options:
+    """Translate one picture, or a folder of them."""
+
+    weights: Path
+    """what `train` or `convert` wrote"""
+    input: Path
+    """a picture, or a folder of pictures"""
+    output: Path
+    """a picture to write, or a folder if the input is one"""
+    half: Literal["whole", "left", "right"] = "whole"
+    """take this half of each picture, for pairs that stand side by side in one file"""
+    norm: Statistics = "paper"
+    """paper: the picture's own statistics and dropout, as in training (Sec. 3.3); running: averages, no dropout"""
+    size: Size = "trained"
+    """trained: the network sees the picture at the size it was trained on; full: at its own"""
+    device: str = "auto"
+    """auto, cpu, gpu or gpu:N"""
+    seed: int = 0
+    """of the dropout"""
+    skip_existing: bool = False
+    """leave out pictures of a folder whose output is there already"""
+
+
+def load(weights: str | Path) -> nn.Layer:
+    """The generator of a weights file, ready to translate; its `facts` say what it was trained on.
+
+    Raises:
+        UserError: no such file, no safetensors, another paper's weights, or tensors that do not fit.
+    """
+    tensors, facts = read_weights(weights)
+    if facts.get("paper") != "pix2pix" or "generator" not in facts:
+        raise UserError(f"{weights} holds no pix2pix generator but weights of {facts.get('paper', 'unknown')}")
+    generator = build_generator(**facts["generator"])
+    load_network(generator, tensors, "generator", weights)
+    generator.eval()
+    generator.facts = facts
+    return generator
+
+
+@contextlib.contextmanager
+def test_time(generator: nn.Layer, norm: Statistics, seed: int):
+    """Sets a generator up for translating, and leaves it, and Paddle's chain of chance, as they were.
+
+    paper: as in training, statistics of the batch (which is one picture) and dropout, drawn from the seed (Sec. 3.3);
+    running: the averages of training, no dropout.
+    """
+    training = [layer.training for layer in generator.sublayers(include_self=True)]
+    # Running averages, which a pass would move; Paddle counts them as parameters without gradient.
+    averages = [(value, value.clone()) for value in generator.parameters() if value.stop_gradient]
+    chance = paddle.get_rng_state()
+    generator.train() if norm == "paper" else generator.eval()
+    paddle.seed(seed)
+    try:
+        with paddle.no_grad():
+            yield
+            for value, before in averages:
+                paddle.assign(before, value)
+    finally:
+        paddle.set_rng_state(chance)
+        for layer, was in zip(generator.sublayers(include_self=True), training, strict=True):
+            layer.training = was
+
+
+def translate(
+    generator: nn.Layer, image: np.ndarray, norm: Statistics = "paper", size: Size = "trained", seed: int = 0
+) -> np.ndarray:
+    """Translates one picture.
+
+    Args:
+        generator: from `load`.
+        image: uint8 [height, width, 3] RGB of any size.
+        norm: see `test_time`.
+        size: `trained` resizes the picture to the square that the network was trained on, and the result back; `full`
+            lets the network see it at its own size, reflected at the border to a multiple of the network's stride.
+        seed: of the dropout; the same picture and seed give the same result.
+
+    Returns:
+        uint8 [height, width, 3].
+    """
+    height, width = image.shape[:2]
+    if size == "trained":
+        seen = resize(image, generator.facts["image_px"], generator.facts["image_px"])
+    else:
+        pad = [(0, -side % generator.stride) for side in (height, width)]
+        seen = np.pad(image, [*pad, (0, 0)], mode="reflect" if min(height, width) > 1 else "edge")
+    with test_time(generator, norm, seed):
+        output = generator(encoding.encode_source(seen[None], generator.facts["direction"])).numpy()[0]
+    if size == "full":
+        output = output[:, :height, :width]
+    return encoding.decode(output, image, generator.facts["direction"])
+
+
+def translate_all(generator: nn.Layer, sources: np.ndarray, direction: str, seed: int) -> np.ndarray:
+    """Translates pictures of the network's own size, one at a time as in the paper.
+
+    Args:
+        sources: uint8 [N, side, side, 3].
+
+    Returns:
+        uint8 [N, side, side, 3].
+    """
+    translated = []
+    for source in sources:
+        with test_time(generator, "paper", seed):
+            output = generator(encoding.encode_source(source[None], direction)).numpy()[0]
+        translated.append(encoding.decode(output, source, direction))
+    return np.stack(translated)
+
+
+# ---- command line
+
+
+def read_source(path: Path, half: str) -> np.ndarray:
+    """A picture, or one half of it. Raises UserError for a broken one, or one too narrow to be halved."""
+    image = read_image(path)
+    if half == "whole":
+        return image
+    middle = image.shape[1] // 2
+    if middle == 0:
+        raise UserError(f"{path} is {image.shape[1]} px wide and has no halves")
+    return image[:, :middle] if half == "left" else image[:, -middle:]
+
+
+def translate_file(generator: nn.Layer, options: Options) -> None:
+    """One picture: reads, translates, writes."""
+    image = read_source(options.input, options.half)
+    if options.half == "whole" and image.shape[1] == 2 * image.shape[0]:
+        print(f"note: {options.input} is twice as wide as high; if it is a pair side by side, add --half left or right")
+    if min(image.shape[:2]) < SMALL_PX:
+        print(f"note: {image.shape[1]} x {image.shape[0]} px is very small")
+    write_image(options.output, translate(generator, image, options.norm, options.size, options.seed))
+    print(f"{options.input}: {image.shape[1]} x {image.shape[0]} px, {generator.facts['direction']}")
+    print(f"written: {options.output}")
+
+
+def translate_folder(generator: nn.Layer, options: Options) -> int:
+    """A folder of pictures. Returns the number that failed; summary.json names them."""
+    sources = find_images(options.input)
+    if not sources:
+        raise UserError(f"there is no picture in {options.input}")
+    targets = {path: options.output / path.relative_to(options.input).with_suffix(".png") for path in sources}
+    if len(set(targets.values())) < len(sources):  # a.jpg and a.png side by side
+        targets = {path: target.with_name(path.name + ".png") for path, target in targets.items()}
+    todo = [path for path in sources if not (options.skip_existing and targets[path].exists())]
+    failed: dict[str, str] = {}
+    for path in tqdm(todo, unit="picture", desc="translating"):
+        try:
+            image = read_source(path, options.half)
+        except UserError as problem:
+            failed[str(path)] = str(problem)
+            continue
+        write_image(targets[path], translate(generator, image, options.norm, options.size, options.seed))
+    summary = {
+        "translated": len(todo) - len(failed),
+        "skipped": len(sources) - len(todo),
+        "failed": failed,
+        "weights": str(options.weights),
+    }
+    options.output.mkdir(parents=True, exist_ok=True)
+    (options.output / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    print(f"{summary['translated']} translated, {summary['skipped']} skipped, {len(failed)} failed")
+    print("\n".join(f"  {reason}" for reason in failed.values()))
+    return len(failed)
+
+
+@one_line_errors
+def main(argv: list[str] | None = None) -> None:
+    """The command line. Exit status 1 if any picture of a folder failed."""
+    options = tyro.cli(Options, args=argv, prog="python -m pix2pix.infer", description=__doc__)
+    if not options.input.exists():
+        raise UserError(f"there is no picture or folder {options.input}")
+    place = open_device(options.device)
+    generator = load(options.weights)
+    print(describe(place))
+    if options.input.is_file():
+        translate_file(generator, options)
+    elif translate_folder(generator, options):
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()
