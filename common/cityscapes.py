@@ -15,6 +15,11 @@ from common.images import find_images, read_image, resize
 
 SPLITS = ("train", "val", "test")
 STAND_IN = {"val": "test", "test": "val"}  # held-out pairs go by either name
+SPLIT_FOLDERS = {split + half for split in SPLITS for half in ("", "A", "B")}
+UNDERSTOOD = (
+    "understood are train/*.jpg twice as wide as high, trainA/ and trainB/, a *train_list*, and leftImg8bit/ with "
+    "gtFine/ (`python -m data.prepare cityscapes --help`)"
+)
 
 # The 19 classes that are scored, in the order of their train ids.
 CLASSES = (
@@ -68,8 +73,10 @@ def classify(picture: np.ndarray, void: bool) -> np.ndarray:
     candidates = np.concatenate([PALETTE, VOID_COLOURS]) if void else PALETTE
     packed = picture.astype(np.int32) @ np.array([65536, 256, 1], np.int32)
     colours, where = np.unique(packed, return_inverse=True)  # a label has few thousand different colours
-    colours = np.stack([colours >> 16, colours >> 8 & 255, colours & 255], 1)
-    nearest = np.square(colours[:, None] - candidates.astype(np.int32)).sum(2).argmin(1)
+    colours = np.stack([colours >> 16, colours >> 8 & 255, colours & 255], 1).astype(np.float32)
+    candidates = candidates.astype(np.float32)
+    # |colour - candidate|^2 without |colour|^2, the same for all candidates: whole numbers below 2^24, exact in float32
+    nearest = (np.square(candidates).sum(1) - 2 * colours @ candidates.T).argmin(1)
     ids = np.where(nearest < len(PALETTE), nearest, VOID).astype(np.uint8)
     return ids[where].reshape(picture.shape[:2])
 
@@ -162,16 +169,12 @@ def halves(image: np.ndarray, path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Left and right half of a pair. Raises UserError unless it is twice as wide as high."""
     height, width = image.shape[:2]
     if width != 2 * height:
-        raise UserError(not_a_pair(path, width, height))
+        raise UserError(
+            f"{path} is {width} x {height} px; a pair side by side is twice as wide as high. Photos and labels apart "
+            "go into trainA/ and trainB/; a folder of single photos is read as an image folder with --direction "
+            "grey-to-colour"
+        )
     return image[:, :height], image[:, height:]
-
-
-def not_a_pair(path: Path, width: int, height: int) -> str:
-    """What to tell somebody whose picture is not 2:1."""
-    return (
-        f"{path} is {width} x {height} px; a pair side by side is twice as wide as high. Photos and labels apart go "
-        "into trainA/ and trainB/; a folder of single photos is read as an image folder with --direction grey-to-colour"
-    )
 
 
 def open_pairs(data_dir: str | Path, split: str, photo_side: str = "left") -> Pairs:
@@ -184,31 +187,50 @@ def open_pairs(data_dir: str | Path, split: str, photo_side: str = "left") -> Pa
 
     Where only one of val and test is there it serves as both; a folder without splits is shared out.
 
+    Args:
+        photo_side: left where the photo is the left half, or in A; right where it is the right half, or in B.
+            Cityscapes' own layout says by its names which is the photo.
+
     Raises:
         UserError: there is no folder, no pair in it, names without a partner, or a list with a missing column.
     """
     folder = Path(data_dir)
     if not folder.is_dir():
         raise UserError(
-            f"there is no folder {data_dir}; --data-dir takes Cityscapes (`python -m data.prepare cityscapes --help`), "
-            "facades or any folder of pairs, and the preset `quick` needs none"
+            f"there is no folder {data_dir}; --data-dir takes a folder of pairs, and the preset `quick` needs none; "
+            f"{UNDERSTOOD}"
         )
+    names = (split, STAND_IN[split]) if split in STAND_IN else (split,)
     for layout in (_official, _listed, _apart, _side_by_side):
-        for name in (split, STAND_IN.get(split, split)):
+        for name in names:
             files = layout(folder, name)
             if files:
-                return Pairs(folder, files, photo_side)
-    pictures = find_images(folder)
-    files = [(path,) for path in share(sorted(pictures, key=_natural), split)]
-    if not files or any((folder / name).is_dir() for name in SPLITS):
-        raise UserError(
-            f"there are no pairs for {split} in {folder}; understood are train/*.jpg twice as wide as high, trainA/ "
-            "and trainB/, a *train_list*, and leftImg8bit/ with gtFine/ (`python -m data.prepare cityscapes --help`)"
-        )
-    image = read_image(files[0][0])
-    if image.shape[1] != 2 * image.shape[0]:
-        raise UserError(not_a_pair(files[0][0], image.shape[1], image.shape[0]))
+                return Pairs(folder, files, "left" if layout is _official else photo_side)
+    signs = _signs_of_splits(folder)
+    files = [] if signs else [(path,) for path in share(sorted(find_images(folder), key=_natural), split)]
+    if not files:
+        there = f" (it has {', '.join(signs[:3])}{', …' if len(signs) > 3 else ''})" if signs else ""
+        raise UserError(f"there are no pairs for {' or '.join(names)} in {folder}{there}; {UNDERSTOOD}")
+    _check_joined(files[0][0])
     return Pairs(folder, files, photo_side)
+
+
+def _signs_of_splits(folder: Path) -> list[str]:
+    """Folders and lists of any split, at any depth.
+
+    A set that has some is never shared out anew: that would mix its splits, and where photos and labels are apart and
+    twice as wide as high it would take the halves of each for a pair.
+    """
+    folders = [path for path in folder.rglob("*") if path.name in SPLIT_FOLDERS and path.is_dir()]
+    lists = [path for split in SPLITS for path in _lists(folder, split)]
+    return [str(path.relative_to(folder)) for path in sorted(folders) + lists]
+
+
+def _check_joined(path: Path) -> None:
+    """Raises UserError if this picture, the first of a set, shows that it holds no pairs side by side."""
+    if {"leftImg8bit", "gtFine"} & set(path.resolve().parts):  # twice as wide as high too, but one picture
+        raise UserError(f"{path} is half a pair of Cityscapes; --data-dir is the folder with leftImg8bit/ and gtFine/")
+    halves(read_image(path), path)
 
 
 def _official(folder: Path, split: str) -> list[tuple[Path, ...]]:
@@ -226,8 +248,13 @@ def _official(folder: Path, split: str) -> list[tuple[Path, ...]]:
 def _apart(folder: Path, split: str) -> list[tuple[Path, ...]]:
     for a, b in ((folder / f"{split}A", folder / f"{split}B"), (folder / "A" / split, folder / "B" / split)):
         if a.is_dir() and b.is_dir():
-            return _match(*({path.stem: path for path in find_images(root)} for root in (a, b)), a, b)
+            return _match(_by_name(a, "_A"), _by_name(b, "_B"), a, b)
     return []
+
+
+def _by_name(root: Path, mark: str) -> dict[str, Path]:
+    """Pictures by path below root, without suffix and the `_A` or `_B` that Cityscapes' usual preparation appends."""
+    return {str(path.relative_to(root).with_suffix("")).removesuffix(mark): path for path in find_images(root)}
 
 
 def _match(a: dict[str, Path], b: dict[str, Path], a_root: Path, b_root: Path) -> list[tuple[Path, ...]]:
@@ -240,8 +267,13 @@ def _match(a: dict[str, Path], b: dict[str, Path], a_root: Path, b_root: Path) -
     return [(a[name], b[name]) for name in sorted(a, key=_natural)]
 
 
+def _lists(folder: Path, split: str) -> list[Path]:
+    found = sorted(folder.rglob(f"*{split}_list*"))
+    return [path for path in found if path.is_file() and not path.name.startswith(".")]  # macOS packs ._twins
+
+
 def _listed(folder: Path, split: str) -> list[tuple[Path, ...]]:
-    lists = sorted(path for path in folder.rglob(f"*{split}_list*") if path.is_file())
+    lists = _lists(folder, split)
     if not lists:
         return []
     pairs = []
@@ -268,12 +300,10 @@ def _side_by_side(folder: Path, split: str) -> list[tuple[Path, ...]]:
         return []
     paths = sorted(find_images(folder / split), key=_natural)
     if paths:
-        image = read_image(paths[0])
-        if image.shape[1] != 2 * image.shape[0]:
-            raise UserError(not_a_pair(paths[0], image.shape[1], image.shape[0]))
+        _check_joined(paths[0])
     return [(path,) for path in paths]
 
 
 def _natural(name) -> list:
     """Sorts 2.jpg before 10.jpg."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", str(name))]
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", str(name))]

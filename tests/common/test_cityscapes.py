@@ -83,6 +83,46 @@ def test_a_folder_without_splits_is_shared_out(tmp_path):
     assert sorted(sum(splits, [])) == list(range(40))
 
 
+def write_apart(folder, names, shape=(20, 20)):
+    for name in names:
+        write_image(folder / name, picture(1, *shape))
+
+
+def test_what_the_usual_preparation_writes(tmp_path):
+    """Joined pairs, and the same ones apart as 0_A and 0_B: either is the pair."""
+    side_by_side(tmp_path, 1)
+    write_apart(tmp_path, ("trainA/0_A.png", "trainB/0_B.png", "trainA/10_A.png", "trainB/10_B.png"))
+    pairs = open_pairs(tmp_path, "train")
+    assert [[path.name for path in files] for files in pairs.files] == [
+        ["0_A.png", "0_B.png"],
+        ["10_A.png", "10_B.png"],
+    ]
+
+
+def test_equal_names_in_sub_folders_stay_apart(tmp_path):
+    for n, scene in ((1, "x"), (2, "y")):
+        write_image(tmp_path / f"trainA/{scene}/1.png", picture(n))
+        write_image(tmp_path / f"trainB/{scene}/1.png", picture(100 + n))
+    assert codes(open_pairs(tmp_path, "train")) == [(1, 101), (2, 102)]
+
+
+def test_the_twins_that_macos_packs_are_no_lists(tmp_path):
+    write_apart(tmp_path, ("trainA/1.png", "trainB/2.png"))
+    (tmp_path / "train_list").write_text("trainA/1.png\ttrainB/2.png\n")
+    (tmp_path / "._train_list").write_bytes(b"\0\5junk")
+    assert len(open_pairs(tmp_path, "train")) == 1
+
+
+OFFICIAL = ("leftImg8bit/train/ulm/ulm_0_0_leftImg8bit.png", "gtFine/train/ulm/ulm_0_0_gtFine_color.png")
+
+
+def test_the_official_names_say_which_is_the_photo(tmp_path):
+    for n, name in enumerate(OFFICIAL):
+        write_image(tmp_path / name, picture(n))
+    for side in ("left", "right"):
+        assert codes(open_pairs(tmp_path, "train", side)) == [(0, 1)]
+
+
 # ---- mistakes
 
 
@@ -94,12 +134,47 @@ def told(call, *arguments):
 
 
 def test_mistakes_are_named(tmp_path):
-    assert "no folder" in told(open_pairs, tmp_path / "nowhere", "train")
     (tmp_path / "empty").mkdir()
-    assert "trainA/" in told(open_pairs, tmp_path / "empty", "train")
+    for name, reason in (("nowhere", "no folder"), ("empty", "no pairs for train")):
+        line = told(open_pairs, tmp_path / name, "train")
+        assert reason in line and str(tmp_path / name) in line and "python -m data.prepare cityscapes --help" in line
+        assert all(layout in line for layout in ("train/*.jpg", "trainA/", "*train_list*", "leftImg8bit/"))
     write_image(tmp_path / "single/train/a.png", picture(1, 218, 178))
     line = told(open_pairs, tmp_path / "single", "train")
     assert "178 x 218 px" in line and "twice as wide" in line and "grey-to-colour" in line
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        OFFICIAL,
+        ("trainA/1.png", "trainB/1.png"),
+        ("A/train/1.png", "B/train/1.png"),
+        ("train/1.png",),
+        ("city/train/1.png", "city/val/1.png"),
+        ("photos/1.png", "labels/1.png", "train_list"),
+    ],
+)
+def test_splits_are_never_shared_out_anew(tmp_path, names):
+    """Photos twice as wide as high, as Cityscapes' are, must not be taken for two halves where val is missing."""
+    write_apart(tmp_path, [name for name in names if name.endswith(".png")], (20, 40))
+    if "train_list" in names:
+        (tmp_path / "train_list").write_text("photos/1.png\tlabels/1.png\n")
+    line = told(open_pairs, tmp_path, "val")
+    assert "no pairs for val or test" in line and "train" in line.partition("(it has ")[2]
+
+
+def test_half_of_cityscapes_is_no_set_of_pairs(tmp_path):
+    write_apart(tmp_path, OFFICIAL, (20, 40))
+    for folder in ("leftImg8bit", "gtFine"):
+        assert "half a pair of Cityscapes" in told(open_pairs, tmp_path / folder, "train")
+    (tmp_path / OFFICIAL[1]).unlink()
+    assert "ulm_0_0" in told(open_pairs, tmp_path, "train")
+
+
+def test_half_of_two_folders_is_no_set_of_pairs(tmp_path):
+    write_apart(tmp_path, ("trainA/1.png",), (20, 40))
+    assert "it has trainA)" in told(open_pairs, tmp_path, "train")
 
 
 def test_a_later_picture_that_is_no_pair(tmp_path):
@@ -165,6 +240,8 @@ def test_every_offset_from_0_to_30_inclusive_is_drawn():
     for axis in (0, 1):
         counts = np.bincount(corners[:, axis], minlength=31)
         assert len(counts) == 31 and counts.min() > 30 and counts.max() < 110
+    # 2,000 independent draws meet 961 (1 - exp(-2000 / 961)) = 841 of the 31 x 31 places
+    assert 790 < len(np.unique(corners, axis=0)) < 890
 
 
 def test_own_pixels_or_resized():
@@ -179,18 +256,29 @@ def test_own_pixels_or_resized():
 
 @pytest.mark.parametrize("workers", [0, 3])
 def test_shuffled_reading_keeps_pairs_together(tmp_path, workers):
-    pairs = open_pairs(side_by_side(tmp_path, 30), "train")
+    """Both halves say in each pixel which pair, row and column it is; the label in other channels, turned round."""
+    rows, columns = np.mgrid[:40, :40].astype(np.uint8)
+    for n in range(1, 31):
+        number = np.full_like(rows, n)
+        halves = np.stack([number, rows, columns], 2), 255 - np.stack([columns, number, rows], 2)
+        write_image(tmp_path / f"train/{n}.png", np.concatenate(halves, 1))
+    pairs = open_pairs(tmp_path, "train")
 
     def make(index, rng):
-        return crop_pair(*pairs[index], 22, 16, True, rng)
+        return crop_pair(*pairs[index], 0, 24, True, rng)
 
     stream, seen = Batches(30, make, 5, 0, workers)(0), []
     for _ in range(12):
         photo, label = next(stream)
-        np.testing.assert_array_equal(photo, 255 - label)
-        seen += photo[:, 0, 0, 0].tolist()
+        np.testing.assert_array_equal(photo, 255 - label[..., [1, 2, 0]])
+        assert (np.ptp(photo[..., 0], axis=(1, 2)) == 0).all()  # one pair in all of a sample
+        mirrored = photo[:, 0, 0, 2] > photo[:, 0, -1, 2]
+        left = np.minimum(photo[:, 0, 0, 2], photo[:, 0, -1, 2])
+        seen += zip(photo[:, 0, 0, 0].tolist(), photo[:, 0, 0, 1].tolist(), left.tolist(), mirrored, strict=True)
     stream.close()
-    assert sorted(seen[:30]) == sorted(seen[30:]) == list(range(1, 31)) and seen[:30] != seen[30:]
+    numbers, tops, lefts, mirrors = zip(*seen, strict=True)
+    assert sorted(numbers[:30]) == sorted(numbers[30:]) == list(range(1, 31)) and numbers[:30] != numbers[30:]
+    assert len(set(tops)) > 10 and len(set(lefts)) > 10 and max(tops + lefts) <= 16 and set(mirrors) == {True, False}
 
 
 # ---- class colours
@@ -206,12 +294,36 @@ def test_nearest_colour_equals_brute_force(void):
     np.testing.assert_array_equal(classify(noise, void), expected)
 
 
+# name, train id, colour of every class, as labels.py of the data set's own scripts lists them
+LABELS_PY = """
+unlabeled 255 0 0 0, static 255 0 0 0, dynamic 255 111 74 0, ground 255 81 0 81, road 0 128 64 128,
+sidewalk 1 244 35 232, parking 255 250 170 160, rail-track 255 230 150 140, building 2 70 70 70, wall 3 102 102 156,
+fence 4 190 153 153, guard-rail 255 180 165 180, bridge 255 150 100 100, tunnel 255 150 120 90, pole 5 153 153 153,
+traffic-light 6 250 170 30, traffic-sign 7 220 220 0, vegetation 8 107 142 35, terrain 9 152 251 152,
+sky 10 70 130 180, person 11 220 20 60, rider 12 255 0 0, car 13 0 0 142, truck 14 0 0 70, bus 15 0 60 100,
+caravan 255 0 0 90, trailer 255 0 0 110, train 16 0 80 100, motorcycle 17 0 0 230, bicycle 18 119 11 32
+"""
+
+
+def test_colours_are_those_of_the_data_set():
+    void = set()
+    for entry in LABELS_PY.split(","):
+        name, number, *colour = entry.split()
+        number, colour = int(number), tuple(map(int, colour))
+        assert classify(np.uint8([[colour]]), True)[0, 0] == number
+        if number == 255:
+            void.add(colour)
+        else:
+            assert CLASSES[number] == name.replace("-", " ") and tuple(PALETTE[number]) == colour
+    assert {tuple(colour) for colour in VOID_COLOURS} == void
+
+
 def test_class_colours():
     assert len(CLASSES) == len(PALETTE) == len(np.unique(PALETTE, axis=0)) == 19
     ids = np.arange(19, dtype=np.uint8).reshape(1, 19)
     for void in (True, False):
         np.testing.assert_array_equal(classify(colourise(ids), void), ids)
-    assert tuple(colourise(np.uint8([[13]]))[0, 0]) == (0, 0, 142) and CLASSES[13] == "car"  # from the data set's page
+    assert tuple(colourise(np.uint8([[13]]))[0, 0]) == (0, 0, 142)
     assert (classify(VOID_COLOURS[None], True) == 255).all() and (classify(VOID_COLOURS[None], False) < 19).all()
     assert (colourise(np.uint8([[255, 19]])) == 0).all()
 
@@ -224,10 +336,19 @@ def test_class_colours():
 def test_real_pairs():
     data = Path(os.environ["SUITE_DATA"])
     for name, counts in (("cityscapes", (900, 150)), ("facades", (200, 50))):
-        assert tuple(len(open_pairs(data / name, split)) for split in ("train", "val")) == counts
-        photo, label = open_pairs(data / name, "val")[7]
-        assert photo.shape == label.shape == (256, 256, 3)
+        for split, count in zip(("train", "val"), counts, strict=True):
+            pairs = open_pairs(data / name, split)
+            assert len(pairs) == count
+            for index in (0, 7, count - 1):
+                photo, label = pairs[index]
+                assert photo.shape == label.shape == (256, 256, 3)
     pairs = open_pairs(data / "cityscapes", "val")
-    ids = np.stack([classify(pairs[n][1], True) for n in range(20)])
-    shares = np.bincount(ids.ravel(), minlength=256) / ids.size
+    assert [pairs.name(n) for n in (0, 1, 149)] == ["val/1.jpg", "val/2.jpg", "val/150.jpg"]
+    photos, labels = zip(*(pairs[n] for n in range(20)), strict=True)
+    shares = np.bincount(classify(np.stack(labels).reshape(-1, 256, 3), True).ravel(), minlength=256) / (20 * 256**2)
     assert shares[:19].argmax() == CLASSES.index("road") and 0.25 < shares[0] < 0.5 and shares[255] < 0.2
+
+    def distance(image):  # to the nearest class colour
+        return np.abs(image - colourise(classify(image, True)).astype(int)).mean()
+
+    assert all(distance(label) < distance(photo) for photo, label in zip(photos, labels, strict=True))

@@ -115,13 +115,37 @@ def test_histogram_and_scores_by_hand():
     assert scores["mean_iou_present"] == pytest.approx(1 / 2)
 
 
+def test_scores_equal_set_arithmetic():
+    """Every figure again from sets of pixels, with void in both and class 7 in neither."""
+    rng = np.random.default_rng(3)
+    truth = rng.choice(np.uint8([0, 1, 2, 5, 18, 255]), (40, 50))
+    found = np.where(rng.random(truth.shape) < 0.6, truth, rng.choice(np.uint8([0, 1, 9, 255]), truth.shape))
+    scores = metrics.segmentation_scores(metrics.class_histogram(truth, found))
+    scored = truth != 255
+    accuracy, iou = np.zeros(19), np.zeros(19)
+    for n in (0, 1, 2, 5, 18):
+        mine, theirs = (truth == n), (found == n) & scored
+        accuracy[n] = (mine & theirs).sum() / mine.sum()
+        iou[n] = (mine & theirs).sum() / (mine | theirs).sum()
+    assert scores["pixel_accuracy"] == pytest.approx((truth == found)[scored].mean())
+    assert scores["class_accuracy"] == pytest.approx(accuracy.sum() / 19)
+    assert scores["class_accuracy_present"] == pytest.approx(accuracy.sum() / 5)
+    assert scores["mean_iou"] == pytest.approx(iou.sum() / 19)
+    assert scores["mean_iou_present"] == pytest.approx(iou.sum() / 5)
+    np.testing.assert_allclose(scores["iou"], iou, atol=5e-5)
+    assert (metrics.class_histogram(truth, found)[:, 9] > 0).any()  # found where it never is: in its row nothing
+    assert metrics.segmentation_scores(metrics.class_histogram(truth[~scored], found[~scored]))["mean_iou"] == 0
+
+
 def test_histograms_add_up_over_a_set_and_refuse_unknown_ids():
     rng = np.random.default_rng(0)
     truth, found = rng.integers(0, 19, (2, 5, 30, 40)).astype(np.uint8)
     parts = sum(metrics.class_histogram(a, b) for a, b in zip(truth, found, strict=True))
     np.testing.assert_array_equal(parts, metrics.class_histogram(truth, found))
     assert metrics.segmentation_scores(parts)["pixel_accuracy"] == pytest.approx((truth == found).mean())
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="neither below 19 nor 255"):
         metrics.class_histogram(truth[0], np.full_like(found[0], 19))
+    with pytest.raises(ValueError, match="neither below 19 nor 255"):
+        metrics.class_histogram(np.full_like(truth[0], 19), found[0])
     with pytest.raises(ValueError):
         metrics.class_histogram(truth[0], found[0][:, :-1])
