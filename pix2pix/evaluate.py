@@ -13,7 +13,7 @@ import numpy as np
 import tyro
 
 from common import metrics
-from common.cityscapes import CLASSES, classify, colourise, crop_pair, open_pairs
+from common.cityscapes import CLASSES, PALETTE, VOID, classify, colourise, crop_pair, open_pairs
 from common.device import open_device
 from common.errors import UserError, one_line_errors
 from common.image_folder import open_pictures
@@ -199,6 +199,8 @@ def evaluate(options: Options, segment: Callable[[np.ndarray], np.ndarray] | Non
                 rows[name].count(truth, classes_in(picture, segment))
                 if direction == "photo-to-label":
                     rows.setdefault(f"{name}, void allowed", Tally()).count(truth, classify(picture, void=True))
+                    strict = rows.setdefault(f"{name}, only black ignored", Tally())
+                    strict.count(black_ignored(item[1]), classify(picture, void=False))
         if classes:
             frequency = frequency + np.bincount(truth.ravel(), minlength=256)[: len(CLASSES)]
             add_bars(rows, truth, target, segment, facts["image_px"])
@@ -265,6 +267,13 @@ def add_bars(rows: dict, truth: np.ndarray, target: np.ndarray, segment, image_p
     again = encoding.decode(small.transpose(2, 0, 1).astype(np.float32) / 127.5 - 1, target, "photo-to-label")
     rows.setdefault(f"truth at {image_px} px", Tally()).count(truth, classify(again, void=False))
     rows.setdefault("truth itself", Tally()).count(truth, classify(target, void=False))
+
+
+def black_ignored(label: np.ndarray) -> np.ndarray:
+    """Class ids of ground truth in which black alone is void: borders blended to another void colour count."""
+    ids, colours = classify(label, void=False), label.astype(np.int32)
+    black_is_nearer = np.square(colours).sum(2) < np.square(colours - PALETTE[ids]).sum(2)
+    return np.where(black_is_nearer, VOID, ids).astype(np.uint8)
 
 
 def majority(frequency: np.ndarray) -> Tally:
