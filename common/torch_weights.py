@@ -36,7 +36,8 @@ def read_published(path: str | Path) -> dict[str, np.ndarray]:
     A list of numbers counts as a tensor; single numbers and texts are left out.
 
     Knows PyTorch's files of both kinds, Paddle's `.pdparams`, Torch7's `.t7` (a network's first layer is
-    `modules.0.weight`, below the name of the table that holds it) and `.safetensors`; only the last two go by suffix.
+    `modules.0.weight`, below the name of the table that holds it; in a graph of nngraph's, whose nodes count as the
+    layers that they run, also `forwardnodes.1.weight`) and `.safetensors`; only the last two go by suffix.
 
     Returns:
         Name -> array, possibly read-only and sharing memory with others. bfloat16 comes as float32.
@@ -310,6 +311,8 @@ def _read_torch7(path: Path):
         for prefix in ("torch.", "torch.Cuda"):
             torchfile.register_handler(f"{prefix}{name}Storage".encode())(_torch7_storage(dtype, size))
             torchfile.register_handler(f"{prefix}{name}Tensor".encode())(_torch7_tensor)
+    torchfile.register_handler(b"nngraph.Node")(_torch7_node)
+    torchfile.register_handler(b"graph.Graph")(_torch7_graph)
     return torchfile.load(path)
 
 
@@ -334,3 +337,13 @@ def _torch7_tensor(reader, _version):
     if storage is None or not dimensions:
         return np.zeros(0, np.float32)
     return _view(storage, offset - 1, layout[:dimensions], layout[dimensions:])
+
+
+def _torch7_node(reader, _version):
+    """The layer that a node runs: the graph itself leads to every layer by thousands of ways, too many to list."""
+    return reader.read_obj()[b"data"].get(b"module")
+
+
+def _torch7_graph(reader, _version) -> None:
+    """Nothing: its nodes are listed elsewhere too."""
+    reader.read_obj()

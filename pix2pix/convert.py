@@ -6,10 +6,9 @@ python -m pix2pix.convert PUBLISHED OUT.safetensors
 |---|---|---|
 | `edges2shoes.pth`, `latest_net_G.pth`, `latest_net_D.pth`, … | junyanz/pytorch-CycleGAN-and-pix2pix | nothing |
 | `Pix2Pix_cityscapes.pdparams`, … | PaddlePaddle/PaddleGAN | a discriminator without its first bias |
-| `facades_label2image.t7`, … | phillipi/pix2pix | BGR; decoder before encoder in each skip; a bias everywhere |
+| `facades_label2image.t7`, … | phillipi/pix2pix | BGR; decoder before encoder in skips; biases before normalisations |
 """
 
-import contextlib
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,15 +29,11 @@ Tensors = dict[str, np.ndarray]
 Row = tuple[str, str, str, str]
 """published convolution and normalisation ("" for none), ours"""
 
-NEGLIGIBLE_BIAS = 1e-6  # of a convolution where our network has none
+SCALE, MEAN = ("weight", "scale"), ("running_mean", "_mean")
 PARTS = {"weight", "bias", "running_mean", "running_var", "running_std"}  # of a layer of Torch7 that are no buffers
-BATCH_NORM = {
-    "weight": ("weight",),
-    "bias": ("bias",),
-    "_mean": ("running_mean", "_mean"),
-    "_variance": ("running_var", "_variance"),
-}
-AFFINE_NORM = {"scale": ("weight", "scale"), "bias": ("bias",)}
+# For each tensor of ours its published names.
+BATCH_NORM = {"weight": ("weight",), "bias": ("bias",), "_mean": MEAN, "_variance": ("running_var", "_variance")}
+AFFINE_NORM = {"scale": SCALE, "bias": ("bias",)}
 
 
 @dataclass(frozen=True)
@@ -55,19 +50,22 @@ PYTORCH = Source("junyanz/pytorch-CycleGAN-and-pix2pix", "BSD 2-Clause", "pytorc
 PADDLEGAN = Source("PaddlePaddle/PaddleGAN", "Apache-2.0", "none")  # use_dropout is False in its configurations
 TORCH7 = Source("phillipi/pix2pix", "BSD 2-Clause", "paper")
 
-# Direction and photo's side of published weights, by a part of the name of their file or folder.
-KNOWN: dict[str, tuple[Direction, str]] = {
-    "edges2shoes": ("label-to-photo", "right"),
-    "edges2handbags": ("label-to-photo", "right"),
-    "sat2map": ("photo-to-label", "left"),
-    "map2sat": ("label-to-photo", "left"),
-    "facades_label2photo": ("label-to-photo", "left"),
-    "facades_label2image": ("label-to-photo", "left"),
-    "cityscapes_label2image": ("label-to-photo", "left"),
-    "cityscapes_image2label": ("photo-to-label", "left"),
-    "day2night": ("photo-to-label", "left"),  # from A to B
-    "pix2pix_cityscapes.pdparams": ("label-to-photo", "left"),
-    "pixel2pixel_facades.pdparams": ("label-to-photo", "left"),
+# What a network is called here, and some of its tensors' names.
+SIGNATURES = [
+    ("unet", ("model.model.0.weight", "model.model.1.model.1.weight")),
+    ("resnet", ("model.1.weight", "model.10.conv_block.1.weight")),
+    ("discriminator", ("model.0.weight", "model.2.weight")),
+    ("discriminator", ("net.0.weight", "net.2.weight")),
+]
+
+# Direction and photo's side of published weights, and parts of the names of their files or folders.
+KNOWN: dict[tuple[Direction, str], tuple[str, ...]] = {
+    ("label-to-photo", "right"): ("edges2shoes", "edges2handbags"),
+    ("label-to-photo", "left"): (
+        *("map2sat", "facades_label2photo", "facades_label2image", "cityscapes_label2image"),
+        *("pix2pix_cityscapes.pdparams", "pixel2pixel_facades.pdparams"),
+    ),
+    ("photo-to-label", "left"): ("sat2map", "cityscapes_image2label", "day2night"),  # night is no label, but B
 }
 
 
@@ -85,8 +83,6 @@ class Options:
     """side of the pictures that the network was trained on; if not given: 256, and 128 for a U-Net of 7 levels"""
     dropout: Dropout | None = None
     """where the U-Net drops features, which the file does not tell; if not given: where its codebase does"""
-    drop_biases: bool = False
-    """leave out the biases of a .t7 for which our U-Net has no place, those of its outermost and innermost level"""
 
 
 def convert(options: Options) -> list[Path]:
@@ -99,16 +95,16 @@ def convert(options: Options) -> list[Path]:
         UserError: the file cannot be read or is of another network; a tensor is missing, left over or misshapen.
     """
     check(options)
-    source, parts, left_out = unwrap(read(options.published), options.published)
-    print(f"recognised: {source.codebase}, {sum(map(len, parts))} tensors; licence: {source.licence}")
-    networks, direction, count = {}, None, 0
-    for given in parts:
-        count += len(given)
-        if is_discriminator(given):
+    source, parts, left_out = unwrap(read_published(options.published), options.published)
+    count = sum(len(given) for _, given in parts)
+    print(f"recognised: {source.codebase}, {count} tensors; licence: {source.licence}")
+    networks, direction = {}, None
+    for kind, given in parts:
+        if kind == "discriminator":
             direction = direction or direction_of(options)
-            networks["discriminator"] = discriminator(given, source, direction, options)
+            networks[kind] = discriminator(given, source, direction, options)
         else:
-            networks["generator"] = generator(given, source, options)
+            networks["generator"] = generator(kind, given, source, options)
             direction = direction_of(options, networks["generator"])
         if given:
             raise UserError(f"{options.published} holds tensors that belong to no layer: {listing(given)}")
@@ -129,57 +125,38 @@ def check(options: Options) -> None:
 # ---- files
 
 
-def read(path: Path) -> Tensors:
-    """`read_published`, where a node of Torch7's nngraph counts as the layer that it runs.
-
-    The graph itself leads to every layer by thousands of ways, which nobody could list.
-    """
-    with contextlib.suppress(ImportError):  # read_published says what is missing
-        import torchfile
-
-        torchfile.register_handler(b"nngraph.Node")(lambda reader, _: reader.read_obj()[b"data"].get(b"module"))
-        torchfile.register_handler(b"graph.Graph")(read_over)
-    return read_published(path)
-
-
-def read_over(reader, _version) -> None:
-    """Nothing of an object of Torch7."""
-    reader.read_obj()
-
-
-def unwrap(tensors: Tensors, path: Path) -> tuple[Source, list[Tensors], set[str]]:
-    """(codebase, the tensors of each network under its own names, kinds of tensors that are no weights).
+def unwrap(tensors: Tensors, path: Path) -> tuple[Source, list[tuple[str, Tensors]], set[str]]:
+    """(codebase, kind and tensors under their own names of each network, kinds of tensors that are no weights).
 
     Raises:
         UserError: the file holds none of the networks known here.
     """
     layers = inside(tensors, "forwardnodes.") or inside(tensors, "modules.")  # the same twice, or one of them
     if layers:
-        buffers = [name for name in layers if name.rpartition(".")[2] not in PARTS]
-        return TORCH7, [without(layers, buffers)], {name.rpartition(".")[2] for name in buffers}
+        given = {name: value for name, value in layers.items() if last_part(name) in PARTS}
+        return TORCH7, [("unet", given)], {last_part(name) for name in layers.keys() - given.keys()}
     networks = [given for given in (inside(tensors, "netG."), inside(tensors, "netD.")) if given]
     paddle = networks or path.suffix == ".pdparams" or any(name.endswith("._mean") for name in tensors)
-    beside = [name for name in tensors if networks and not name.startswith(("netG.", "netD."))]
+    left_out = {last_part(name) for name in tensors if networks and not name.startswith(("netG.", "netD."))}
     parts = []
     for given in networks or [tensors]:
         if all(name.startswith("module.") for name in given):  # of a DataParallel
             given = inside(given, "module.")
-        counters = [name for name in given if name.endswith(".num_batches_tracked")]
-        parts.append(without(given, counters))
-        beside += counters
-    for given in parts:
-        if not (is_unet(given) or is_resnet(given) or is_discriminator(given)):
-            raise UserError(
-                f"{path} holds none of the published pix2pix networks (PyTorch's, PaddleGAN's, or the authors' .t7); "
-                f"its first tensors are {listing(given) or 'none at all'}"
-            )
-    return PADDLEGAN if paddle else PYTORCH, parts, {name.rpartition(".")[2] for name in beside}
+        weights = {name: value for name, value in given.items() if last_part(name) != "num_batches_tracked"}
+        left_out |= {last_part(name) for name in given.keys() - weights.keys()}
+        parts.append((recognise(weights, path), weights))
+    return PADDLEGAN if paddle else PYTORCH, parts, left_out
 
 
-def without(tensors: Tensors, names: list[str]) -> Tensors:
-    """The other ones."""
-    drop = set(names)
-    return {name: value for name, value in tensors.items() if name not in drop}
+def recognise(given: Tensors, path: Path) -> str:
+    """Which of SIGNATURES a network has. Raises UserError if none."""
+    for kind, names in SIGNATURES:
+        if all(name in given for name in names):
+            return kind
+    raise UserError(
+        f"{path} holds none of the published pix2pix networks (PyTorch's, PaddleGAN's, or the authors' .t7); "
+        f"its first tensors are {listing(given) or 'none at all'}"
+    )
 
 
 def inside(tensors: Tensors, prefix: str) -> Tensors:
@@ -187,16 +164,8 @@ def inside(tensors: Tensors, prefix: str) -> Tensors:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def is_unet(given: Tensors) -> bool:
-    return "model.model.0.weight" in given and "model.model.1.model.1.weight" in given
-
-
-def is_resnet(given: Tensors) -> bool:
-    return "model.1.weight" in given and bool(inside(given, "model.10.conv_block."))
-
-
-def is_discriminator(given: Tensors) -> bool:
-    return all(f"model.{n}.weight" in given for n in (0, 2)) or all(f"net.{n}.weight" in given for n in (0, 2))
+def last_part(name: str) -> str:
+    return name.rpartition(".")[2]
 
 
 def listing(names) -> str:
@@ -208,17 +177,17 @@ def listing(names) -> str:
 # ---- networks
 
 
-def generator(given: Tensors, source: Source, options: Options):
+def generator(kind: str, given: Tensors, source: Source, options: Options):
     """Takes the generator's tensors out of `given`."""
-    if is_resnet(given):
+    if kind == "resnet":
         rows, arguments = resnet(given)
         if options.dropout:
             raise UserError(f"--dropout {options.dropout} is for a U-Net; a ResNet's file tells by itself")
     else:
         rows, arguments = unet(given, chain(given) if source is TORCH7 else nested(given))
-        arguments["dropout"] = options.dropout or source.dropout
+        arguments |= {"dropout": options.dropout or source.dropout, "bare_bias": source is TORCH7}
     network = build_generator(**arguments, norm=norm_of(given, rows))
-    tensors = bring(given, rows, network, source, options)
+    tensors = bring(given, rows, network)
     if source is TORCH7:
         tensors = rearrange(tensors, network.arguments)
     fill(network, tensors, "generator", options.published)
@@ -247,23 +216,16 @@ def chain(given: Tensors) -> list[tuple[str, str]]:
             layers.append((name, ""))
         elif layers:
             layers[-1] = (layers[-1][0], name)
-    levels = len(layers) // 2
-    if levels < 5 or len(layers) % 2:
+    if len(layers) < 10 or len(layers) % 2:
         raise UserError(
             f"the .t7 holds no pix2pix generator but {len(layers)} convolutions in a row; of Torch7's files only "
             "generators (U-Net and encoder-decoder) are known here"
         )
-    for place, (name, norm) in enumerate(layers):
-        if bool(norm) != (place not in (0, levels - 1, 2 * levels - 1)):
-            found = "a normalisation, as in the authors' first code" if norm else "no normalisation"
-            raise UserError(
-                f"layer {name} (convolution {place + 1} of {len(layers)}) is followed by {found}; our network differs"
-            )
     return layers
 
 
 def unet(given: Tensors, layers: list[tuple[str, str]]) -> tuple[list[Row], dict]:
-    """(rows, our arguments but for norm and dropout)."""
+    """(rows, our arguments but for norm, dropout and bare_bias)."""
     levels = len(layers) // 2
     ours = [(f"down.{n}.conv", f"down.{n}.norm") for n in range(levels)]
     ours += [(f"up.{n}.deconv", f"up.{n}.norm") for n in range(levels)]
@@ -271,15 +233,14 @@ def unet(given: Tensors, layers: list[tuple[str, str]]) -> tuple[list[Row], dict
     joined, target_channels, *_ = shape_of(given, layers[-1][0])
     return [(*theirs, *our) for theirs, our in zip(layers, ours, strict=True)], {
         "kind": "unet", "levels": levels, "base_channels": width, "skips": joined == 2 * width,
+        "bottleneck_norm": bool(layers[levels - 1][1]),
         "source_channels": source_channels, "target_channels": target_channels,
     }  # fmt: skip
 
 
 def resnet(given: Tensors) -> tuple[list[Row], dict]:
     """(rows, our arguments but for norm)."""
-    blocks = 0
-    while inside(given, f"model.{10 + blocks}.conv_block."):
-        blocks += 1
+    blocks = len({name.split(".")[1] for name in given if ".conv_block." in name})
     second = 5 if "model.10.conv_block.5.weight" in given else 6  # a dropout comes between the convolutions
     rows = [(f"model.{3 * n + 1}", f"model.{3 * n + 2}", f"conv{n + 1}", f"norm{n + 1}") for n in range(3)]
     for n in range(blocks):
@@ -300,27 +261,28 @@ def resnet(given: Tensors) -> tuple[list[Row], dict]:
 def discriminator(given: Tensors, source: Source, direction: Direction, options: Options):
     """Takes the discriminator's tensors out of `given`; how many layers it has says how much it sees."""
     if "net.0.weight" in given:
-        names, last, patch_px = [("net.0", ""), ("net.2", "net.3")], "net.5", 1
+        names, patch_px = [("net.0", ""), ("net.2", "net.3"), ("net.5", "")], 1
     else:
-        convs = 1
-        while inside(given, f"model.{3 * convs + 2}.") or inside(given, f"model.{3 * convs + 3}."):
-            convs += 1
-        patch_px = next((side for side, count in STRIDED_CONVS.items() if count == convs - 1), None)
+        layers = max(n for n in range(1, 99) if inside(given, f"model.{3 * n - 1}.")) - 1  # as its authors count
+        patch_px = next((side for side, count in STRIDED_CONVS.items() if count == layers), None)
         if patch_px is None:
-            raise UserError(f"{options.published} holds a discriminator of {convs - 1} layers; 1 to 5 are known here")
-        names = [("model.0", ""), *((f"model.{3 * n - 1}", f"model.{3 * n}") for n in range(1, convs))]
-        last = f"model.{3 * convs - 1}"
-    rows = [(*theirs, f"convs.{n}.conv", f"convs.{n}.norm") for n, theirs in enumerate(names)]
-    rows.append((last, "", "last", ""))
+            raise UserError(f"{options.published} holds a discriminator of {layers} layers; 1 to 5 are known here")
+        names = [("model.0", ""), *((f"model.{3 * n + 2}", f"model.{3 * n + 3}") for n in range(layers))]
+        names.append((f"model.{3 * layers + 2}", ""))
+    rows = [(*theirs, f"convs.{n}.conv", f"convs.{n}.norm") for n, theirs in enumerate(names[:-1])]
+    rows.append((*names[-1], "last", ""))
     width, seen, *_ = shape_of(given, names[0][0])
     source_channels, target_channels = encoding.channels(direction)
     if seen not in (target_channels, source_channels + target_channels):
         raise UserError(f"the discriminator sees {seen} channels, which is not {direction}; give --direction")
+    if source is PADDLEGAN and f"{names[0][0]}.bias" not in given:
+        given[f"{names[0][0]}.bias"] = np.zeros(width, np.float32)
+        print("bias: the published discriminator's first convolution has none; ours is set to 0")
     network = PatchDiscriminator(
         patch_px, width, norm_of(given, rows), conditional=seen != target_channels,
         source_channels=source_channels, target_channels=target_channels,
     )  # fmt: skip
-    fill(network, bring(given, rows, network, source, options), "discriminator", options.published)
+    fill(network, bring(given, rows, network), "discriminator", options.published)
     return network
 
 
@@ -335,58 +297,38 @@ def norm_of(given: Tensors, rows: list[Row]) -> Norm:
     """
     rows = [row for row in rows if row[1]]
     biased = any(f"{conv}.bias" in given for conv, *_ in rows)
-    names = [f"{norm}.{part}" for _, norm, *_ in rows for part in AFFINE_NORM["scale"]]
-    scales = [given[name] for name in names if name in given]
-    shifts = [given[f"{norm}.bias"] for _, norm, *_ in rows if f"{norm}.bias" in given]
-    if not scales:
-        return "instance" if biased else "none"
-    if any(f"{norm}.{part}" in given for _, norm, *_ in rows for part in BATCH_NORM["_mean"]):
+    scales, shifts, means = (
+        [given[f"{norm}.{part}"] for _, norm, *_ in rows for part in parts if f"{norm}.{part}" in given]
+        for parts in (SCALE, ("bias",), MEAN)
+    )
+    if scales and means:
         return "batch"
-    untrained = all((scale == 1).all() for scale in scales) and all((shift == 0).all() for shift in shifts)
-    return "instance" if biased and untrained else "instance-affine"
+    if biased and all((scale == 1).all() for scale in scales) and not any(shift.any() for shift in shifts):
+        return "instance"
+    return "instance-affine" if scales else "none"
 
 
-def bring(given: Tensors, rows: list[Row], network, source: Source, options: Options) -> Tensors:
-    """Takes the tensors of `rows` out of `given`, under our names; biases that ours has no place for go elsewhere.
+def bring(given: Tensors, rows: list[Row], network) -> Tensors:
+    """Takes the tensors of `rows` out of `given`, under our names.
+
+    A normalisation takes the mean off, and with it a bias for which ours has no place: only the average must learn of
+    it. Where no normalisation follows, such a bias stays in `given`.
 
     Raises:
-        UserError: a tensor is missing, or a bias would be lost.
+        UserError: a tensor is missing.
     """
     tensors, wanted = {}, network.state_dict()
     for conv, norm, our_conv, our_norm in rows:
-        tensors[f"{our_conv}.weight"] = weight = take(given, conv, "weight")
-        normalisation = take_norm(given, norm, our_norm, network.arguments["norm"]) if norm else {}
+        tensors[f"{our_conv}.weight"] = take(given, conv, "weight")
+        tensors |= take_norm(given, norm, our_norm, network.arguments["norm"]) if norm else {}
         if f"{our_conv}.bias" in wanted:
-            if f"{conv}.bias" not in given and source is PADDLEGAN and our_conv == "convs.0.conv":
-                tensors[f"{our_conv}.bias"] = np.zeros(weight.shape[0], np.float32)
-                print("bias: the published discriminator's first convolution has none; ours is set to 0")
-            else:
-                tensors[f"{our_conv}.bias"] = take(given, conv, "bias")
-        elif f"{conv}.bias" in given:
-            absorb(take(given, conv, "bias"), conv, normalisation, f"{our_norm}._mean", norm, options)
-        tensors |= normalisation
+            tensors[f"{our_conv}.bias"] = take(given, conv, "bias")
+        elif norm and f"{conv}.bias" in given:
+            bias, mean = take(given, conv, "bias"), f"{our_norm}._mean"
+            if bias.shape != tensors.get(mean, bias).shape:
+                raise UserError(f"the published tensor {conv}.bias is misshapen: {list(bias.shape)}")
+            tensors |= {mean: tensors[mean] - bias} if mean in tensors else {}
     return tensors
-
-
-def absorb(bias: np.ndarray, conv: str, normalisation: Tensors, mean: str, norm: str, options: Options) -> None:
-    """Makes up for a bias that our convolution does not have.
-
-    A normalisation takes the mean off, and a bias with it; only the running average must learn of it. Where none
-    follows, a bias that counts is refused.
-    """
-    if mean in normalisation:
-        if bias.shape != normalisation[mean].shape:
-            raise UserError(f"the published tensor {conv}.bias is misshapen: {list(bias.shape)}")
-        normalisation[mean] = normalisation[mean] - bias
-    largest = float(np.abs(bias).max(initial=0))
-    if norm or largest < NEGLIGIBLE_BIAS:
-        return
-    if not options.drop_biases:
-        raise UserError(
-            f"{conv}.bias reaches {largest:.2g}, but our network has no bias there (no normalisation follows); "
-            "--drop-biases leaves it out (the authors' training sets it back to 0 before each step)"
-        )
-    print(f"bias: {conv}.bias, up to {largest:.2g}, is left out; results differ a little from the published network's")
 
 
 def take(given: Tensors, layer: str, *parts: str) -> np.ndarray:
@@ -441,10 +383,10 @@ def fill(network, tensors: Tensors, name: str, path: Path) -> None:
 # ---- what is not a weight
 
 
-def known(path: Path) -> tuple[Direction, str] | None:
+def known(path: Path) -> tuple[Direction | None, str | None]:
     """Direction and photo's side of published weights: the official script keeps them in folders of their name."""
     name = "/".join(path.absolute().parts[-2:]).lower()
-    return next((value for key, value in KNOWN.items() if key in name), None)
+    return next((facts for facts, names in KNOWN.items() if any(part in name for part in names)), (None, None))
 
 
 def direction_of(options: Options, network=None) -> Direction:
@@ -462,15 +404,13 @@ def direction_of(options: Options, network=None) -> Direction:
                 f"the generator turns {ends[0]} channels into {ends[1]}, which is not "
                 f"{options.direction or 'one of ' + ', '.join(get_args(Direction))}"
             )
-    named = known(options.published)
-    if options.direction:
-        direction, origin = options.direction, "as given"
-    elif len(possible) == 1:
-        direction, origin = possible[0], "from its channels"
-    elif named:
-        direction, origin = named[0], "from the file's name"
-    else:
-        direction, origin = "label-to-photo", "assumed: the file does not tell; --direction if it is another"
+    choices = [
+        (options.direction, "as given"),
+        (possible[0] if len(possible) == 1 else None, "from its channels"),
+        (known(options.published)[0], "from the file's name"),
+        ("label-to-photo", "assumed: the file does not tell; --direction if it is another"),
+    ]
+    direction, origin = next(choice for choice in choices if choice[0])
     print(f"direction: {direction} ({origin})")
     return direction
 
@@ -495,8 +435,8 @@ def write(name: str, network, direction: Direction, source: Source, options: Opt
         facts["image_px"] = trained_px(network, options)
     elif count > 1:
         path = path.with_name(f"{path.stem}-discriminator.safetensors")
-    if known(options.published):
-        facts["photo_side"] = known(options.published)[1]
+    photo_side = known(options.published)[1]
+    facts |= {"photo_side": photo_side} if photo_side else {}
     origin = {
         "source": f"{source.codebase}, {options.published.name}",
         "source_sha256": hashlib.sha256(options.published.read_bytes()).hexdigest(),

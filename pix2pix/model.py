@@ -126,6 +126,19 @@ class ResnetGenerator(nn.Layer):
         return functional.tanh(self.conv4(functional.pad(x, [3, 3, 3, 3], mode="reflect")))
 
 
+class BottleneckNorm(nn.BatchNorm2D):
+    """Batch normalisation where a channel may be a single number, of which only its shift remains.
+
+    Paddle's own lets a single number through unchanged, without scale and shift. The averages stay as they are.
+    """
+
+    def forward(self, x):
+        if not self.training or x.shape[0] * x.shape[2] * x.shape[3] > 1:
+            return nn.BatchNorm2D.forward(self, x)
+        scale, shift = (value.reshape([1, -1, 1, 1]) for value in (self.weight, self.bias))
+        return (x - x) * scale + shift
+
+
 class UnetGenerator(nn.Layer):
     """The paper's generator (App. 6.1.1): C64-C128-C256-C512-…, and back, each level joined to its mirror image.
 
@@ -136,6 +149,10 @@ class UnetGenerator(nn.Layer):
         dropout: of 50 %, the generator's only noise (D5). `paper` (and its Torch code): after the three innermost
             transposed convolutions; `pytorch`: the official port has none after the innermost, but after those of
             full width that follow it (three with 8 levels, two with 7).
+        bare_bias: a bias in convolutions that no normalisation follows, as the Torch code has it; the official port has
+            one there only with instance normalisation (and in the last layer, as here, always).
+        bottleneck_norm: normalise the innermost level too, as the authors' first code did: the paper's errata (App.
+            6.3) tell why this is a mistake for one picture at a time.
     """
 
     def __init__(
@@ -145,13 +162,16 @@ class UnetGenerator(nn.Layer):
         skips: bool = True,
         norm: Norm = "batch",
         dropout: Dropout = "paper",
+        bare_bias: bool = False,
+        bottleneck_norm: bool = False,
         source_channels: int = 3,
         target_channels: int = 3,
     ):
         super().__init__()
         self.arguments = {
             "kind": "unet", "levels": levels, "base_channels": base_channels, "skips": skips, "norm": norm,
-            "dropout": dropout, "source_channels": source_channels, "target_channels": target_channels,
+            "dropout": dropout, "bare_bias": bare_bias, "bottleneck_norm": bottleneck_norm,
+            "source_channels": source_channels, "target_channels": target_channels,
         }  # fmt: skip
         self.stride, self.skips = 2**levels, skips
         widths = [base_channels * min(2**level, 8) for level in range(levels)]  # 64 128 256 512 512 512 512 512
@@ -160,14 +180,17 @@ class UnetGenerator(nn.Layer):
         channels = source_channels
         for level, width in enumerate(widths):
             # The first level has no normalisation, nor has the last: over a 1x1 map of one picture it would be zero.
-            now = norm if 0 < level < levels - 1 else "none"
-            conv = nn.Conv2D(channels, width, 4, stride=2, padding=1, bias_attr=conv_bias(norm))
-            self.down.append(nn.Sequential(("conv", conv), ("norm", normalisation(now, width))))
+            innermost = level == levels - 1
+            now = "none" if level == 0 or (innermost and not bottleneck_norm) else norm
+            bias = None if bare_bias and now == "none" else conv_bias(norm)
+            conv = nn.Conv2D(channels, width, 4, stride=2, padding=1, bias_attr=bias)
+            after = BottleneckNorm(width) if innermost and now == "batch" else normalisation(now, width)
+            self.down.append(nn.Sequential(("conv", conv), ("norm", after)))
             channels = width
         for step, width in enumerate([*widths[-2::-1], target_channels]):
             last = step == levels - 1
             inputs = channels * 2 if skips and step > 0 else channels
-            bias = None if last else conv_bias(norm)
+            bias = None if last or (bare_bias and norm == "none") else conv_bias(norm)
             deconv = nn.Conv2DTranspose(inputs, width, 4, stride=2, padding=1, bias_attr=bias)
             parts = [("deconv", deconv), ("norm", normalisation("none" if last else norm, width))]
             parts += [("dropout", nn.Dropout(0.5))] if step in dropped and not last else []

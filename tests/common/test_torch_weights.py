@@ -5,6 +5,8 @@ import importlib.util
 import json
 import pickle
 import struct
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -15,10 +17,19 @@ from safetensors.numpy import save_file
 from common.errors import UserError
 from common.torch_weights import read_published
 
-FIXTURES = Path(__file__).parents[1] / "glcic" / "fixtures"
-spec = importlib.util.spec_from_file_location("published_files", FIXTURES / "published_files.py")
-files = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(files)
+TESTS = Path(__file__).parents[1]
+FIXTURES = TESTS / "glcic" / "fixtures"
+
+
+def module(path: Path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return found
+
+
+files = module(FIXTURES / "published_files.py")
+graphs = module(TESTS / "pix2pix" / "fixtures" / "published_files.py")  # which knows nngraph
 
 TENSORS = {
     "conv.weight": np.arange(24, dtype=np.float32).reshape(2, 3, 2, 2) - 5,
@@ -123,6 +134,25 @@ def test_torch7(tmp_path):
     path = files.write_torch7(tmp_path / "a.t7", {"model": network, "mean": [0.25, 0.5, 0.75]})
     wanted = {"model.modules.0.weight": kernel, "model.modules.0.bias": kernel[0], "model.output": kernel[:, 0]}
     same(read_published(path), wanted | {"mean": np.float32([0.25, 0.5, 0.75])})
+
+
+def test_torch7_graph(tmp_path):
+    """Thirty layers, each fed by the two before it: from the first to the last go F(30) = 832,040 ways.
+
+    In a process of its own, which can be stopped: a reader that goes all of them does not come back.
+    """
+    layers = [graphs.Object("nn.CAddTable", graphs.Table(weight=np.full(2, n, np.float32))) for n in range(30)]
+    inputs = [[-1], [0], *([n - 1, n - 2] for n in range(2, 30))]
+    path = graphs.write(tmp_path / "a.t7", {"net": graphs.graph_module(layers, inputs), "mean": [0.5, 0.25]})
+    code = "import sys; from common.torch_weights import read_published as read\n"
+    code += "for name, array in read(sys.argv[1]).items(): print(name, array.tolist())"
+    command = [sys.executable, "-c", code, path]
+    ran = subprocess.run(command, cwd=TESTS.parent, capture_output=True, text=True, timeout=30)
+    wanted = ["mean [0.5, 0.25]"]
+    for n in range(30):
+        names = (f"modules.{n}", f"forwardnodes.{n + 1}", f"backwardnodes.{30 - n}")  # a graph's ends are nodes too
+        wanted += [f"net.{name}.weight [{n}.0, {n}.0]" for name in names]
+    assert sorted(ran.stdout.splitlines()) == sorted(wanted), ran.stderr
 
 
 def test_safetensors(tmp_path):

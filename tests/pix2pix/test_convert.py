@@ -125,7 +125,8 @@ def test_unet(tmp_path, capsys, name):
     levels = int(name[1])
     assert network.arguments == {
         "kind": "unet", "levels": levels, "base_channels": {5: 4, 6: 3, 7: 2, 8: 2}[levels], "skips": True,
-        "norm": "batch", "dropout": "pytorch", "source_channels": 3, "target_channels": 3,
+        "norm": "batch", "dropout": "pytorch", "bare_bias": False, "bottleneck_norm": False,
+        "source_channels": 3, "target_channels": 3,
     }  # fmt: skip
     facts = network.facts
     assert (facts["paper"], facts["preset"], facts["step"]) == ("pix2pix", "published", 0)
@@ -285,6 +286,12 @@ def test_trained_instance_normalisation(tmp_path):
         tensors[name.replace("weight", "scale") if value.ndim == 1 else name] = value
     (written,) = run(paddle_file(tmp_path / "a.pdparams", tensors), tmp_path / "g.safetensors")
     assert same_pictures(written, "r2 affine").arguments["norm"] == "instance-affine"
+    scales = {name: value for name, value in tensors.items() if name.endswith(".scale")}
+    ones = {name: np.ones_like(value) for name, value in scales.items()}
+    zeros = {name.replace("scale", "bias"): np.zeros_like(value) for name, value in scales.items()}
+    for half in (tensors | ones, tensors | zeros):  # one of both was trained
+        (written,) = run(paddle_file(tmp_path / "a.pdparams", half), tmp_path / "g.safetensors")
+        assert read_weights(written)[1]["generator"]["norm"] == "instance-affine"
 
 
 # ---- Torch7
@@ -296,14 +303,15 @@ def authors_t7(path: Path, name: str, tensors: dict | None = None, **options) ->
     return networks.write(path, networks.unet(tensors, int(name[1]), "no skips" not in name, **options))
 
 
-@pytest.mark.parametrize("name", ["t8", "t7", "t8 no skips", "t7 colour"])
+@pytest.mark.parametrize("name", ["t8", "t7", "t8 no skips", "t8 first code", "t7 colour"])
 def test_torch7(tmp_path, capsys, name):
-    """BGR, decoder first, and a bias before every normalisation, which the running averages must take over."""
+    """BGR, decoder first, and a bias everywhere: before a normalisation the running average must take it over."""
     written = run(authors_t7(tmp_path / "a.t7", name), tmp_path / "g.safetensors")
     network = same_pictures(written[0], name)
     arguments = network.arguments
     assert (arguments["levels"], arguments["base_channels"], arguments["dropout"]) == (int(name[1]), 2, "paper")
     assert arguments["skips"] is ("no skips" not in name)
+    assert (arguments["bare_bias"], arguments["bottleneck_norm"]) == (True, name == "t8 first code")
     dropped = [step for step, block in enumerate(network.up) if "dropout" in dict(block.named_children())]
     assert dropped == [0, 1, 2]
     shown = capsys.readouterr().out
@@ -317,32 +325,22 @@ def test_torch7_graphs_of_other_versions(tmp_path, lists):
     same_pictures(run(authors_t7(tmp_path / "a.t7", "t7", lists=lists), tmp_path / "g.safetensors")[0], "t7")
 
 
-@pytest.mark.parametrize("layer", ["e1", "e8"])
-def test_torch7_biases_without_a_normalisation(tmp_path, capsys, layer):
-    """Ours has none there: a bias that counts is refused, or left out on demand."""
-    tensors = published("t8")
-    bias = tensors[f"{layer}.bias"]
-    tiny = authors_t7(tmp_path / "tiny.t7", "t8", tensors | {f"{layer}.bias": bias + 9e-7})
-    same_pictures(run(tiny, tmp_path / "g.safetensors")[0], "t8")
-    (tmp_path / "g.safetensors").unlink()
-    counts = authors_t7(tmp_path / "counts.t7", "t8", tensors | {f"{layer}.bias": bias - 2e-4})
-    refused(counts, "bias reaches 0.0002", capsys)
-    refused(counts, "--drop-biases", capsys)
-    same_pictures(run(counts, tmp_path / "out.safetensors", "--drop-biases")[0], "t8")
-    assert "up to 0.0002, is left out" in capsys.readouterr().out
+def test_torch7_normalised_bottleneck_of_one_picture(tmp_path):
+    """One number per channel: less its mean it is nothing, whatever the picture, and the shift remains."""
+    (written,) = run(authors_t7(tmp_path / "a.t7", "t8 first code"), tmp_path / "g.safetensors")
+    network, found = infer.load(written), []
+    network.down[-1].register_forward_post_hook(lambda _layer, _inputs, output: found.append(output.numpy().ravel()))
+    infer.translate(network, np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8))
+    np.testing.assert_array_equal(found, [published("t8 first code")["e8_norm.bias"]])
 
 
 def test_torch7_of_other_networks(tmp_path, capsys):
-    """The authors' first code normalised the bottleneck; their discriminators were never published."""
+    """A normalisation too many or too few; the authors' discriminators were never published."""
     tensors = published("t8")
-    normalised = {key.replace("e7_norm", "e8_norm"): value for key, value in tensors.items() if "e7_norm" in key}
-    refused(
-        authors_t7(tmp_path / "a.t7", "t8", tensors | normalised),
-        "layer 21 (convolution 8 of 16) is followed by a",
-        capsys,
-    )
-    one = {key: value for key, value in tensors.items() if "d7_norm" not in key}
-    refused(authors_t7(tmp_path / "a.t7", "t8", one), "(convolution 15 of 16) is followed by no normalisation", capsys)
+    more = {key.replace("e7_norm", "e1_norm"): value for key, value in tensors.items() if "e7_norm" in key}
+    refused(authors_t7(tmp_path / "a.t7", "t8", tensors | more), "down.0.norm.weight is not part", capsys)
+    fewer = {key: value for key, value in tensors.items() if "d7_norm" not in key}
+    refused(authors_t7(tmp_path / "a.t7", "t8", fewer), "up.6.norm.weight is missing", capsys)
     layers = [
         ("nn.SpatialConvolution", {"weight": np.zeros((4, 4, 4, 4), np.float32), "bias": np.zeros(4, np.float32)})
         for _ in range(5)

@@ -140,6 +140,30 @@ def test_levels_without_normalisation():
     assert normalised(network.up) == [True] * 7 + [False]
 
 
+def test_normalised_bottleneck_hides_the_picture():
+    """The paper's erratum (App. 6.3): of one picture, 1x1 numbers per channel, the decoder then learns nothing."""
+    network = UnetGenerator(5, 4, skips=False, dropout="none", bare_bias=True, bottleneck_norm=True)
+    assert [level for level, block in enumerate(network.down) if block.conv.bias is not None] == [0]
+    shift = paddle.arange(32, dtype="float32") - 10  # 4 x 8 channels
+    network.down[4].norm.bias.set_value(shift)
+    seen = picture(32, batch=2)
+    seen.stop_gradient = False
+    innermost = network.down[4](paddle.randn([1, 32, 2, 2]))
+    np.testing.assert_array_equal(innermost.numpy().ravel(), shift.numpy())
+    one, other = (network(seen[n : n + 1]) for n in range(2))
+    np.testing.assert_array_equal(one.numpy(), other.numpy())
+    one.sum().backward()
+    assert (seen.grad.numpy() == 0).all() and float(paddle.abs(network.down[4].norm.bias.grad).max()) > 0
+    both = network(seen)  # two numbers per channel: the pictures tell apart
+    assert float(paddle.abs(both[0] - both[1]).max()) > 1e-3
+    network.eval()
+    assert float(paddle.abs(network(seen[:1]) - network(seen[1:])).max()) > 1e-6
+    bare = UnetGenerator(5, 4, bare_bias=True)
+    assert [level for level, block in enumerate(bare.down) if block.conv.bias is not None] == [0, 4]
+    bare = UnetGenerator(5, 4, norm="none", bare_bias=True)
+    assert all(layer.bias is not None for layer in bare.sublayers() if hasattr(layer, "bias"))
+
+
 def test_unconditional_discriminator_sees_three_channels():
     network = PatchDiscriminator(16, 4, norm="none", conditional=False)
     assert network.convs[0].conv.weight.shape[1] == 3
