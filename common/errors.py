@@ -1,6 +1,7 @@
 """A user's mistake is one clear line and exit status 2; a bug keeps its stack trace."""
 
 import functools
+import os
 import sys
 
 
@@ -14,9 +15,14 @@ def one_line_errors(main):
     @functools.wraps(main)
     def command(argv=None):
         try:
-            return main(argv)
+            result = main(argv)
+            sys.stdout.flush()
+            return result
         except UserError as mistake:
             print(f"error: {mistake}", file=sys.stderr)
             raise SystemExit(2) from None
+        except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(141) from None  # 128 + SIGPIPE, as for any other command
 
     return command
