@@ -76,6 +76,8 @@ def evaluate(options: Options) -> dict:
         JSON values: rows (method -> score name -> [mean, standard error]), hole set, SHA-256, counts; under
         "pictures" the arrays behind them: truth, holes and each method's completions.
     """
+    if options.limit < 1:
+        raise UserError(f"--limit {options.limit}: at least one picture is needed")
     network = load(options.weights)
     facts = network.facts
     pictures = open_pictures(options.data_dir, options.split)

@@ -1,6 +1,7 @@
 """Completes photos of any size with a trained network.
 
 python -m glcic.infer --weights WEIGHTS --input PHOTO --mask HOLE --output OUT.png
+
 python -m glcic.infer --weights WEIGHTS --input FOLDER --mask random --output FOLDER
 """
 

@@ -1,6 +1,7 @@
 """Trains GLCIC: Algorithm 1 of the paper.
 
 python -m glcic.train quick
+
 python -m glcic.train cpu --data-dir DIR
 """
 

@@ -1,6 +1,7 @@
 """Scores trained networks on held-out pairs: classes of translated labels, or nearness of translated photos.
 
 python -m pix2pix.evaluate --weights WEIGHTS --data-dir DIR
+
 python -m pix2pix.evaluate --weights LABEL_TO_PHOTO --segment-with PHOTO_TO_LABEL --data-dir DIR
 """
 
@@ -176,6 +177,8 @@ def evaluate(options: Options, segment: Callable[[np.ndarray], np.ndarray] | Non
     Returns:
         JSON values: rows (name -> score name -> value), what was scored; under "pictures" arrays for `sheet`.
     """
+    if options.limit < 1:
+        raise UserError(f"--limit {options.limit}: at least one pair is needed")
     networks = load_all(options.weights)
     facts = next(iter(networks.values())).facts
     direction = facts["direction"]
@@ -227,6 +230,8 @@ def evaluate(options: Options, segment: Callable[[np.ndarray], np.ndarray] | Non
 
 def load_all(paths: tuple[Path, ...]) -> dict:
     """Networks by the name of their row. Raises UserError if their directions differ."""
+    if not paths:
+        raise UserError("--weights wants at least one file")
     networks = [load(path) for path in paths]
     directions = sorted({network.facts["direction"] for network in networks})
     if len(directions) > 1:

@@ -1,6 +1,7 @@
 """Translates pictures of any size with a trained network; no pair is needed.
 
 python -m pix2pix.infer --weights WEIGHTS --input PICTURE --output OUT.png
+
 python -m pix2pix.infer --weights WEIGHTS --input FOLDER --output FOLDER
 """
 

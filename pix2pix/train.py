@@ -1,6 +1,7 @@
 """Trains pix2pix: the discriminator and the generator take steps in turn (Sec. 3.3).
 
 python -m pix2pix.train quick
+
 python -m pix2pix.train cpu --data-dir DIR --direction label-to-photo
 """
 

@@ -301,7 +301,10 @@ def test_evaluate_scores_what_the_formulas_say(weights, faces):
     assert mean == pytest.approx(np.mean(values)) and error == pytest.approx(np.std(values, ddof=1) / 3**0.5)
 
 
-@pytest.mark.parametrize("flags, told", [(("--masks", "stars"), "stars"), (("--data-dir", "nowhere"), "nowhere")])
+@pytest.mark.parametrize(
+    "flags, told",
+    [(("--masks", "stars"), "stars"), (("--data-dir", "nowhere"), "nowhere"), (("--limit", "0"), "--limit 0")],
+)
 def test_evaluate_mistakes(capsys, weights, faces, flags, told):
     assert told in fails(capsys, evaluate.main, "--weights", weights, "--data-dir", faces, *flags)
 

@@ -219,6 +219,8 @@ def test_segment_with_a_network_of_ours(weights, photo_weights, streets, tmp_pat
     told = fails(capsys, evaluate.main, *usual, photo_weights, "--segment-with", photo_weights)
     assert "wants photo-to-label weights" in told
     assert "label" in fails(capsys, evaluate.main, *usual, weights, "--segment-with", weights)
+    assert "--limit 0" in fails(capsys, evaluate.main, *usual, weights, "--limit", "0")
+    assert "at least one file" in fails(capsys, evaluate.main, "--data-dir", streets, "--weights")
     assert "different directions" in fails(capsys, evaluate.main, *usual, weights, photo_weights)
 
 
