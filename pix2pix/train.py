@@ -154,6 +154,8 @@ def train(cfg: Config) -> Path:
     data_dir = cfg.data_dir or draw_pictures(DRAWN)
     data = evaluate.open_data(data_dir, "train", cfg.direction, cfg.photo_side)
     print(f"{len(data):,} training pairs from {data_dir}, {cfg.direction}")
+    for _, item in evaluate.readable(data, 1):  # told now, not once for every pair of the set
+        crop_pair(*encoding.as_pair(item, cfg.direction), cfg.load_px, cfg.image_px, False, np.random.default_rng(0))
     cfg = replace(cfg, total_steps=cfg.total_steps or -(-cfg.epochs * len(data) // cfg.batch_size))
     nets, optimizers = build(cfg)
     held_out = evaluate.open_data(data_dir, "val", cfg.direction, cfg.photo_side)

@@ -257,6 +257,7 @@ def test_fine_tuning_starts_from_the_given_weights(streets, tmp_path):
         ({"image_px": 100, "load_px": 0}, "needs a multiple of 32, such as 96 or 128"),
         ({"load_px": 20}, "the crop is larger"),
         ({"gan_mode": "wgan-gp"}, "--discriminator-norm instance"),
+        ({"load_px": 0, "image_px": 512}, "cannot cut 512 x 512 px from a picture of 256 x 256"),
         ({"decay_epochs": 300}, "--decay-epochs 300"),
         ({"levels": 3}, "--levels 3"),
     ],
