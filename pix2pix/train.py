@@ -22,7 +22,7 @@ from data.synthetic import write_streets as draw_pictures
 from pix2pix import encoding, evaluate, losses
 from pix2pix.config import PRESETS, Config
 from pix2pix.infer import load, translate_all
-from pix2pix.model import PatchDiscriminator, ResnetGenerator, UnetGenerator, initialise
+from pix2pix.model import STRIDED_CONVS, PatchDiscriminator, ResnetGenerator, UnetGenerator, initialise
 
 import paddle
 
@@ -192,6 +192,12 @@ def check(cfg: Config) -> None:
         )
     if cfg.load_px and cfg.load_px < cfg.image_px:
         raise UserError(f"--image-px {cfg.image_px} cannot be cut from --load-px {cfg.load_px}: the crop is larger")
+    halvings = STRIDED_CONVS.get(cfg.patch_px, 0)
+    if "gan" in cfg.objective and cfg.image_px < 3 * 2**halvings:
+        raise UserError(
+            f"--patch-px {cfg.patch_px}: this discriminator needs pictures of {3 * 2**halvings} px or more, "
+            f"--image-px is {cfg.image_px}; take smaller patches"
+        )
     if cfg.gan_mode == "wgan-gp" and cfg.discriminator_norm == "batch":
         raise UserError(
             "--gan-mode wgan-gp penalises the gradient of each picture, and batch normalisation mixes pictures; add "

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pix2pix.model import PatchDiscriminator, ResnetGenerator, UnetGenerator, build_generator, initialise
+from pix2pix.model import STRIDED_CONVS, PatchDiscriminator, ResnetGenerator, UnetGenerator, build_generator, initialise
 
 import paddle
 
@@ -73,6 +73,14 @@ def test_receptive_fields_are_their_names(patch_px):
     logits[0, 0, logits.shape[2] // 2, logits.shape[3] // 2].backward()
     rows, columns = np.nonzero(np.abs(seen.grad.numpy()[0]).sum(0))
     assert np.ptp(rows) + 1 == np.ptp(columns) + 1 == patch_px
+
+
+@pytest.mark.parametrize("patch_px", [16, 34, 70, 142, 286])
+def test_smallest_pictures_that_a_discriminator_takes(patch_px):
+    """Three pixels after its halvings are one logit: the bound that `train.check` tells."""
+    network, side = PatchDiscriminator(patch_px, base_channels=2), 3 * 2 ** STRIDED_CONVS[patch_px]
+    with paddle.no_grad():
+        assert network(picture(side), picture(side)).shape == [1, 1, 1, 1]
 
 
 def test_articles_networks_at_its_size():

@@ -258,6 +258,7 @@ def test_fine_tuning_starts_from_the_given_weights(streets, tmp_path):
         ({"load_px": 20}, "the crop is larger"),
         ({"gan_mode": "wgan-gp"}, "--discriminator-norm instance"),
         ({"load_px": 0, "image_px": 512}, "cannot cut 512 x 512 px from a picture of 256 x 256"),
+        ({"patch_px": 286}, "--patch-px 286: this discriminator needs pictures of 96 px"),
         ({"decay_epochs": 300}, "--decay-epochs 300"),
         ({"levels": 3}, "--levels 3"),
     ],
