@@ -165,6 +165,28 @@ class Pairs:
         return (b, a) if self.photo_side == "right" else (a, b)
 
 
+class Photos:
+    """The photos of pairs, as a set of pictures of its own (see `image_folder.open_pictures`)."""
+
+    def __init__(self, pairs: Pairs):
+        self.pairs = pairs
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def name(self, index: int) -> str:
+        """As of the pair."""
+        return self.pairs.name(index)
+
+    def path(self, index: int) -> Path:
+        """The file that the photo is in."""
+        return self.pairs.path(index)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """uint8 [height, width, 3]. Raises UserError as the pair does."""
+        return self.pairs[index][0]
+
+
 def halves(image: np.ndarray, path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Left and right half of a pair. Raises UserError unless it is twice as wide as high."""
     height, width = image.shape[:2]

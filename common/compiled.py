@@ -20,7 +20,8 @@ def export(
     Args:
         network: in evaluation mode; its inputs are float32 [N, channels, H, W].
         make_inputs: (batch, height, width) -> list of such tensors, for the comparison.
-        sides: (height, width) pairs to compare at; at least two, because a traced network may have frozen its size.
+        sides: (height, width) pairs to compare at; at least two, because a traced network may have frozen its size. If
+            all are the same, the exported network has that size alone, and its inputs may be of any shape [N, …].
 
     Returns:
         The largest difference from the eager network over all comparisons.
@@ -29,9 +30,10 @@ def export(
         UserError: the folder cannot be written, or the exported network differs.
     """
     path = Path(folder) / name
+    free = len(set(sides)) > 1
     specs = [
-        paddle.static.InputSpec([None, tensor.shape[1], None, None], "float32", f"input_{n}")
-        for n, tensor in enumerate(make_inputs(1, *sides[0]))
+        paddle.static.InputSpec([None, *([x.shape[1], None, None] if free else x.shape[1:])], "float32", f"input_{n}")
+        for n, x in enumerate(make_inputs(1, *sides[0]))
     ]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

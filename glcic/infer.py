@@ -5,28 +5,22 @@ python -m glcic.infer --weights WEIGHTS --input PHOTO --mask HOLE --output OUT.p
 python -m glcic.infer --weights WEIGHTS --input FOLDER --mask random --output FOLDER
 """
 
-import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import tyro
-from tqdm import tqdm
 
-from common import completion, masks
+from common import completion, photos
 from common.blending import Blend
 from common.checkpoint import load_network, read_weights
 from common.device import describe, open_device
 from common.errors import UserError, one_line_errors
-from common.images import find_images, read_image, write_image
 from common.windows import WindowMode, plan
 from glcic.model import STRIDE, CompletionNetwork
 
 import paddle
-
-SAMPLED = ("center", "random", "freeform")  # holes that need no file
-CHUNK = 16  # photos of a folder held in memory at once
-LOSSY = (".jpg", ".jpeg", ".webp")
 
 
 @dataclass(frozen=True)
@@ -113,26 +107,6 @@ def trained_on(network: CompletionNetwork) -> dict:
 # ---- command line
 
 
-def complete_file(network: CompletionNetwork, options: Options) -> None:
-    """One photo: reads, says what the network will be given, completes, writes."""
-    image = read_image(options.input)
-    hole = hole_for(options.input, image, options, 0)
-    warning = masks.check_hole(hole, image, options.output.with_name(options.output.stem + "-hole.png"))
-    seen = plan(hole, **trained_on(network), window=options.window)
-    if warning:
-        print(f"note: {warning}")
-    need = memory_megabytes(network, hole.size, seen, options.batch_size)
-    print(
-        f"{options.input}: {image.shape[1]} x {image.shape[0]} px, hole {hole.mean():.2%}; about {need:,} MB of memory"
-    )
-    print("\n".join(f"  window {window}" for window in seen[:8]) + ("\n  …" if len(seen) > 8 else ""))
-    completed = complete_batch(network, [image], [hole], options.blend, options.window, options.batch_size)
-    write_image(options.output, completed[0])
-    print(f"written: {options.output}")
-    if options.output.suffix.lower() in LOSSY:
-        print("note: this format changes known pixels a little; write a .png to keep them exactly")
-
-
 def memory_megabytes(network: CompletionNetwork, photo_pixels: int, windows: list, batch_size: int) -> int:
     """Estimate of the whole process's peak: Paddle, the photo and its copies, the feature maps of one batch.
 
@@ -144,76 +118,6 @@ def memory_megabytes(network: CompletionNetwork, photo_pixels: int, windows: lis
     return round(paddle_mb + (photo_bytes * photo_pixels + map_bytes_per_channel * channels * batch) / 2**20)
 
 
-def complete_folder(network: CompletionNetwork, options: Options) -> int:
-    """A folder of photos, in batches. Returns the number that failed; summary.json names them."""
-    photos = find_images(options.input)
-    if not photos:
-        raise UserError(f"there is no picture in {options.input}")
-    targets = {photo: options.output / photo.relative_to(options.input).with_suffix(".png") for photo in photos}
-    if len(set(targets.values())) < len(photos):  # a.jpg and a.png side by side
-        targets = {photo: target.with_name(photo.name + ".png") for photo, target in targets.items()}
-    todo = [photo for photo in photos if not (options.skip_existing and targets[photo].exists())]
-    failed: dict[str, str] = {}
-    with tqdm(total=len(todo), unit="photo", desc="completing") as bar:
-        for start in range(0, len(todo), CHUNK):
-            chunk = todo[start : start + CHUNK]
-            ready = read_chunk(chunk, photos, options, failed)
-            images, holes = [image for _, image, _ in ready], [hole for _, _, hole in ready]
-            completed = complete_batch(network, images, holes, options.blend, options.window, options.batch_size)
-            for (photo, _, _), picture in zip(ready, completed, strict=True):
-                write_image(targets[photo], picture)
-            bar.update(len(chunk))
-    summary = {
-        "completed": len(todo) - len(failed),
-        "skipped": len(photos) - len(todo),
-        "failed": failed,
-        "weights": str(options.weights),
-    }
-    options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
-    print(f"{summary['completed']} completed, {summary['skipped']} skipped, {len(failed)} failed")
-    print("\n".join(f"  {reason}" for reason in failed.values()))
-    return len(failed)
-
-
-def read_chunk(chunk: list[Path], photos: list[Path], options: Options, failed: dict[str, str]) -> list[tuple]:
-    """(path, image, hole) of each photo that can be read; the others are noted in `failed`."""
-    ready = []
-    for photo in chunk:
-        try:
-            image = read_image(photo)
-            hole = hole_for(photo, image, options, photos.index(photo))
-            warning = masks.check_hole(hole, image, options.output / f"{photo.stem}-hole.png")
-            if warning:
-                tqdm.write(f"note: {photo}: {warning}")
-            ready.append((photo, image, hole))
-        except UserError as problem:
-            failed[str(photo)] = str(problem)
-    return ready
-
-
-def hole_for(photo: Path, image: np.ndarray, options: Options, index: int) -> np.ndarray:
-    """The hole of a photo, bool [height, width]: sampled, or read from the mask file or folder."""
-    height, width = image.shape[:2]
-    if options.mask in SAMPLED:
-        rng = np.random.default_rng((options.seed, index))
-        if options.mask == "center":
-            return masks.center(height, width)
-        if options.mask == "freeform":
-            return masks.freeform(height, width, rng)
-        side = min(height, width)
-        return masks.rectangle(height, width, (max(1, side * 3 // 8), max(1, side // 2)), rng)
-    path = Path(options.mask)
-    if path.is_dir():
-        found = [mask for mask in find_images(path) if mask.stem == photo.stem]
-        if not found:
-            raise UserError(f"there is no mask named {photo.stem} in {path}")
-        path = found[0]
-    elif not path.exists():
-        raise UserError(f"there is no mask {path}; give a picture, a folder, or one of {', '.join(SAMPLED)}")
-    return masks.read_hole(path, height, width, options.invert_mask)
-
-
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
     """The command line. Exit status 1 if any photo of a folder failed."""
@@ -223,9 +127,16 @@ def main(argv: list[str] | None = None) -> None:
     place = open_device(options.device)
     network = load(options.weights)
     print(describe(place))
+    find_hole = partial(photos.hole_for, mask=options.mask, invert_mask=options.invert_mask, seed=options.seed)
+
+    def fill(images: list[np.ndarray], holes: list[np.ndarray]) -> list[np.ndarray]:
+        return complete_batch(network, images, holes, options.blend, options.window, options.batch_size)
+
     if options.input.is_file():
-        complete_file(network, options)
-    elif complete_folder(network, options):
+        windows = partial(plan, **trained_on(network), window=options.window)
+        megabytes = partial(memory_megabytes, network, batch_size=options.batch_size)
+        photos.complete_file(options.input, options.output, find_hole, fill, windows, megabytes)
+    elif photos.complete_folder(options.input, options.output, find_hole, fill, options.weights, options.skip_existing):
         raise SystemExit(1)
 
 

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
+from common import evaluation
 from common.batches import Batches
 from common.checkpoint import load_network, read_weights
 from common.config import choose
 from common.device import describe, open_device
 from common.errors import UserError, one_line_errors
+from common.gradients import frozen, update
 from common.image_folder import open_pictures
 from common.images import crop_square, grid, show_hole, to_network
 from common.runlog import Run
@@ -77,26 +79,6 @@ def train_step(nets: dict, optimizers: dict, image, mask, patch_corners, real_co
             loss = loss + cfg.adversarial_weight * done["adversarial"]  # D13
         update(optimizers["completion"], loss)
     return done
-
-
-def update(optimizer: paddle.optimizer.Optimizer, loss) -> None:
-    """One step of an optimiser, from clean gradients."""
-    optimizer.clear_grad()
-    loss.backward()
-    optimizer.step()
-
-
-@contextlib.contextmanager
-def frozen(network: paddle.nn.Layer):
-    """Lets gradients pass through a network without collecting any on its own weights."""
-    weights = [parameter for parameter in network.parameters() if not parameter.stop_gradient]
-    for weight in weights:
-        weight.stop_gradient = True
-    try:
-        yield
-    finally:
-        for weight in weights:
-            weight.stop_gradient = False
 
 
 def complete_fixed(completion: CompletionNetwork, image, mask):
@@ -200,9 +182,8 @@ def train(cfg: Config) -> Path:
     nets, optimizers = build(cfg)
     if cfg.fill == "mean" and not cfg.init_completion:
         nets["completion"].mean_colour.set_value(mean_colour(pictures).reshape(1, 3, 1, 1))
-    validation = evaluate.fixed_set(
-        open_pictures(data_dir, "val"), cfg.image_px, cfg.crop, "random", VALIDATION_PICTURES
-    )
+    held_out = open_pictures(data_dir, "val")
+    validation = evaluation.fixed_set(held_out, cfg.image_px, cfg.crop, "random", VALIDATION_PICTURES)
     # Read as needed, in a new order every epoch; the article shuffles once and holds all pictures in memory (D15).
     batches = Batches(len(pictures), sample_maker(pictures, cfg), cfg.batch_size, cfg.seed, cfg.workers)
     with Run(cfg, "glcic", nets, optimizers) as run:
@@ -213,7 +194,7 @@ def train(cfg: Config) -> Path:
             run.record(train_step(nets, optimizers, *to_tensors(batch), now, cfg))
             if run.preview_due():
                 completed = evaluate.complete_all(nets["completion"], *validation)
-                run.note_score(evaluate.mean_scores(*validation, completed), score="hole_psnr_db")
+                run.note_score(evaluation.mean_scores(*validation, completed), score="hole_psnr_db")
                 run.write_preview(preview(*validation, completed))
         run.save_weights(["completion"], facts(nets["completion"], cfg))
         run.farewell()
@@ -255,8 +236,8 @@ def main(argv: list[str] | None = None) -> Path:
     weights = train(cfg)
     data_dir = cfg.data_dir or "runs/drawn_faces"
     result = evaluate.evaluate(evaluate.Options(weights, data_dir, limit=FINAL_PICTURES))
-    print(evaluate.table(result))
-    evaluate.write(result, weights.parent)
+    print(evaluation.table(result, evaluate.PUBLISHED))
+    evaluation.write(result, weights.parent, evaluation.sheet(result))
     gain = result["rows"]["ours"]["hole_psnr_db"][0] - result["rows"]["mean colour"]["hole_psnr_db"][0]
     print(f"\nhole PSNR above the mean colour: {gain:+.2f} dB; pictures: {weights.parent / 'pictures.png'}")
     photo = open_pictures(data_dir, "test").path(0) or "PHOTO"

@@ -5,7 +5,6 @@ python -m pix2pix.evaluate --weights WEIGHTS --data-dir DIR
 python -m pix2pix.evaluate --weights LABEL_TO_PHOTO --segment-with PHOTO_TO_LABEL --data-dir DIR
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from common import metrics
+from common import evaluation, metrics
 from common.cityscapes import CLASSES, PALETTE, VOID, classify, colourise, crop_pair, open_pairs
 from common.device import open_device
 from common.errors import UserError, one_line_errors
 from common.image_folder import open_pictures
-from common.images import grid, resize, write_image
+from common.images import grid, resize
 from pix2pix import encoding
 from pix2pix.infer import Statistics, load, translate
 
@@ -319,13 +318,6 @@ def sheet(columns: dict[str, list[np.ndarray]], count: int = SHOWN) -> np.ndarra
     return grid(rows[:count], list(columns), cell_px=128)
 
 
-def write(result: dict, folder: Path) -> None:
-    """Writes scores.json and pictures.png."""
-    write_image(folder / "pictures.png", sheet(result["pictures"]))
-    plain = {key: value for key, value in result.items() if key != "pictures"}
-    (folder / "scores.json").write_text(json.dumps(plain, indent=1) + "\n")
-
-
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
     """The command line."""
@@ -334,7 +326,7 @@ def main(argv: list[str] | None = None) -> None:
     result = evaluate(options)
     print(table(result))
     if options.output:
-        write(result, options.output)
+        evaluation.write(result, options.output, sheet(result["pictures"]))
         print(f"\nwritten: {options.output / 'scores.json'}, {options.output / 'pictures.png'}")
 
 

@@ -6,19 +6,18 @@ python -m pix2pix.infer --weights WEIGHTS --input FOLDER --output FOLDER
 """
 
 import contextlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import tyro
-from tqdm import tqdm
 
+from common import photos
 from common.checkpoint import load_network, read_weights
 from common.device import describe, open_device
 from common.errors import UserError, one_line_errors
-from common.images import find_images, read_image, resize, write_image
+from common.images import read_image, resize, write_image
 from pix2pix import encoding
 from pix2pix.model import build_generator
 
@@ -168,32 +167,17 @@ def translate_file(generator: nn.Layer, options: Options) -> None:
 
 def translate_folder(generator: nn.Layer, options: Options) -> int:
     """A folder of pictures. Returns the number that failed; summary.json names them."""
-    sources = find_images(options.input)
-    if not sources:
-        raise UserError(f"there is no picture in {options.input}")
-    targets = {path: options.output / path.relative_to(options.input).with_suffix(".png") for path in sources}
-    if len(set(targets.values())) < len(sources):  # a.jpg and a.png side by side
-        targets = {path: target.with_name(path.name + ".png") for path, target in targets.items()}
-    todo = [path for path in sources if not (options.skip_existing and targets[path].exists())]
-    failed: dict[str, str] = {}
-    for path in tqdm(todo, unit="picture", desc="translating"):
-        try:
-            image = read_source(path, options.half)
-        except UserError as problem:
-            failed[str(path)] = str(problem)
-            continue
-        write_image(targets[path], translate(generator, image, options.norm, options.size, options.seed))
-    summary = {
-        "translated": len(todo) - len(failed),
-        "skipped": len(sources) - len(todo),
-        "failed": failed,
-        "weights": str(options.weights),
-    }
-    options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
-    print(f"{summary['translated']} translated, {summary['skipped']} skipped, {len(failed)} failed")
-    print("\n".join(f"  {reason}" for reason in failed.values()))
-    return len(failed)
+
+    def read(path: Path, _: int) -> np.ndarray:
+        return read_source(path, options.half)
+
+    def work(images: list[np.ndarray]) -> list[np.ndarray]:
+        return [translate(generator, image, options.norm, options.size, options.seed) for image in images]
+
+    words = {"unit": "picture", "doing": "translating", "done": "translated"}
+    return photos.each_in_folder(
+        options.input, options.output, read, work, options.weights, options.skip_existing, chunk=1, **words
+    )
 
 
 @one_line_errors

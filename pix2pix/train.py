@@ -5,17 +5,18 @@ python -m pix2pix.train quick
 python -m pix2pix.train cpu --data-dir DIR --direction label-to-photo
 """
 
-import contextlib
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from common import evaluation
 from common.batches import Batches
 from common.cityscapes import crop_pair
 from common.config import choose
 from common.device import describe, open_device
 from common.errors import UserError, one_line_errors
+from common.gradients import frozen, update
 from common.images import read_image
 from common.runlog import Run
 from data.synthetic import write_streets as draw_pictures
@@ -73,29 +74,6 @@ def train_step(nets: dict, optimizers: dict, source, real, cfg: Config) -> dict:
         loss = loss + done["adversarial"]
     update(optimizers["generator"], loss)
     return done
-
-
-# `update` and `frozen` are GLCIC's too.
-
-
-def update(optimizer: paddle.optimizer.Optimizer, loss) -> None:
-    """One step of an optimiser, from clean gradients (D1)."""
-    optimizer.clear_grad()
-    loss.backward()
-    optimizer.step()
-
-
-@contextlib.contextmanager
-def frozen(network: paddle.nn.Layer):
-    """Lets gradients pass through a network without collecting any on its own weights."""
-    weights = [parameter for parameter in network.parameters() if not parameter.stop_gradient]
-    for weight in weights:
-        weight.stop_gradient = True
-    try:
-        yield
-    finally:
-        for weight in weights:
-            weight.stop_gradient = False
 
 
 def build(cfg: Config) -> tuple[dict, dict]:
@@ -237,7 +215,7 @@ def main(argv: list[str] | None = None) -> Path:
     data_dir = cfg.data_dir or DRAWN
     result = evaluate.evaluate(evaluate.Options((weights,), data_dir, limit=FINAL_PAIRS))
     print(evaluate.table(result))
-    evaluate.write(result, weights.parent)
+    evaluation.write(result, weights.parent, evaluate.sheet(result["pictures"]))
     print(f"\npictures: {weights.parent / 'pictures.png'}")
     print(f"\nweights: {weights}\ntranslate a picture, this one or your own, with\n  {example(weights, data_dir, cfg)}")
     return weights

@@ -213,23 +213,6 @@ def test_masks_in_the_ways_people_draw_them(weights, tmp_path):
         np.testing.assert_array_equal(result, results[0])
 
 
-def test_mask_mistakes(capsys, weights, tmp_path):
-    photo(tmp_path, 64, 64)
-    flags = ("--weights", weights, "--input", tmp_path / "in.png", "--output", tmp_path / "out.png", "--mask")
-    write_image(tmp_path / "small.png", np.full((30, 20), 255, np.uint8))
-    line = fails(capsys, infer.main, *flags, tmp_path / "small.png")
-    assert "20 x 30 px" in line and "64 x 64 px" in line
-    write_image(tmp_path / "empty.png", np.zeros((64, 64), np.uint8))
-    assert "0.00%" in fails(capsys, infer.main, *flags, tmp_path / "empty.png")
-    write_image(tmp_path / "full.png", np.full((64, 64), 255, np.uint8))
-    assert "100.00%" in fails(capsys, infer.main, *flags, tmp_path / "full.png")
-    assert (tmp_path / "out-hole.png").exists()
-    (tmp_path / "text.jpg").write_text("no picture")
-    assert "text.jpg" in fails(capsys, infer.main, *flags, tmp_path / "text.jpg")
-    assert "nowhere" in fails(capsys, infer.main, *flags, tmp_path / "nowhere.png")
-    assert not (tmp_path / "out.png").exists()
-
-
 def test_input_mistakes(capsys, weights, tmp_path):
     (tmp_path / "text.jpg").write_text("no picture")
     rest = ("--weights", weights, "--output", tmp_path / "out.png")
@@ -259,19 +242,6 @@ def test_a_folder_with_a_broken_file(weights, tmp_path, capsys):
         infer.main([*command, "--skip-existing"])
     summary = json.loads((tmp_path / "out/summary.json").read_text())
     assert summary["completed"] == 0 and summary["skipped"] == 3
-
-
-def test_a_folder_with_its_masks(weights, tmp_path):
-    for n, name in enumerate(("a.png", "b.png")):
-        photo(tmp_path / "photos", 40, 50, name)
-        mask = np.zeros((40, 50), np.uint8)
-        mask[5 : 20 + n, 5:20] = 255
-        write_image(tmp_path / "masks" / name, mask)
-    flags = ["--input", str(tmp_path / "photos"), "--mask", str(tmp_path / "masks"), "--output", str(tmp_path / "out")]
-    infer.main(["--weights", str(weights), *flags])
-    for name in ("a.png", "b.png"):
-        changed = (read_image(tmp_path / "out" / name) != read_image(tmp_path / "photos" / name)).any(2)
-        assert not changed[read_image(tmp_path / "masks" / name)[..., 0] == 0].any() and changed.any()
 
 
 # ---- evaluate

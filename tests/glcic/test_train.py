@@ -13,6 +13,7 @@ import pytest
 
 from common.checkpoint import newest_state, read_weights
 from common.errors import UserError
+from common.gradients import frozen
 from data.synthetic import write_faces
 from glcic import train as glcic_train
 from glcic.config import ARTICLE, PAPER, PRESETS, TINY
@@ -68,7 +69,7 @@ def test_completion_network_learns_from_the_discriminators():
     image, mask, patch_corners, _ = one_batch(TINY)
     completed = nets["completion"](image, mask)
     fake = glcic_train.composite(image, completed, mask)
-    with glcic_train.frozen(nets["discriminator"]):
+    with frozen(nets["discriminator"]):
         logits = nets["discriminator"](fake, glcic_train.cut_patches(fake, patch_corners, TINY.local_px))
     glcic_train.losses.adversarial_loss(logits).backward()
     for name, parameter in nets["completion"].named_parameters():

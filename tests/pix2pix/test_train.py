@@ -11,6 +11,7 @@ from safetensors.numpy import load_file
 from common.batches import Batches
 from common.checkpoint import newest_state, read_weights
 from common.errors import UserError
+from common.gradients import update
 from data.synthetic import write_streets
 from pix2pix import train as pix2pix_train
 from pix2pix.config import PAPER_FACADES, PRESETS, TINY, Config
@@ -139,7 +140,7 @@ def test_the_generators_gradient_is_its_own():
     assert all(seen["discriminator"])
     assert any((a != b.numpy()).any() for a, b in zip(before, nets["discriminator"].parameters(), strict=True))
     gradients = [p.grad.numpy() for p in nets["discriminator"].parameters() if p.grad is not None]
-    pix2pix_train.update(optimizers["generator"], nets["generator"](source).mean())
+    update(optimizers["generator"], nets["generator"](source).mean())
     after = [p.grad.numpy() for p in nets["discriminator"].parameters() if p.grad is not None]
     assert all((a == b).all() for a, b in zip(gradients, after, strict=True))
 

@@ -1,0 +1,3 @@
+"""Context Encoders: Feature Learning by Inpainting; Pathak, Krähenbühl, Donahue, Darrell, Efros; CVPR 2016."""
+
+import common.device  # noqa: F401  first: it imports Paddle with the right threads, and says what to do without it

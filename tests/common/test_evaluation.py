@@ -1,0 +1,178 @@
+"""Numbered sets of pictures and holes, and what is said of several methods that completed them."""
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+
+from common import evaluation, masks
+from common.errors import UserError
+from common.images import crop_square, read_image
+
+OFFSET = 51  # a fifth of the range
+
+
+class Pictures:
+    """A set in which every third picture, from the second on, is broken."""
+
+    def __init__(self, count=9, height=50, width=40):
+        self.all = np.random.default_rng(0).integers(0, 200, (count, height, width, 3), dtype=np.uint8)
+
+    def __len__(self):
+        return len(self.all)
+
+    def __getitem__(self, index):
+        if index % 3 == 1:
+            raise UserError(f"picture {index} is broken")
+        return self.all[index]
+
+
+@pytest.fixture
+def result():
+    """Three pictures with the holes of the kind center, a quarter of each; "ours" is 51 levels off in the hole."""
+    images, holes = evaluation.fixed_set(Pictures(), 32, "center", "center", 3)
+    ours = images + holes[..., None].astype(np.uint8) * np.uint8(OFFSET)
+    return evaluation.scored(images, holes, {"ours": ours, "Telea": images}, "center", 0) | {"split": "val"}
+
+
+# ---- the set
+
+
+def test_the_first_readable_pictures_with_their_numbered_holes(capsys):
+    pictures = Pictures()
+    images, holes = evaluation.fixed_set(pictures, 32, "squash", "random", 4, seed=5)
+    expected = [crop_square(pictures.all[n], "squash", 32, None) for n in (0, 2, 3, 5)]
+    np.testing.assert_array_equal(images, expected)
+    np.testing.assert_array_equal(holes, masks.evaluation_holes("random", 4, 32, 32, 5)[0])
+    assert capsys.readouterr().out == "skipped: picture 1 is broken\nskipped: picture 4 is broken\n"
+
+
+def test_a_limit_above_the_set_takes_all_of_it():
+    images, holes = evaluation.fixed_set(Pictures(), 32, "center", "freeform", 100)
+    assert images.shape == (6, 32, 32, 3) and holes.shape == (6, 32, 32) and holes.dtype == bool
+
+
+@pytest.mark.parametrize("crop", ["random", "random160"])
+def test_crops_of_training_that_hold_chance_are_the_middle_here(crop):
+    """40 x 50 px: the middle square of 40 px is rows 5 to 45."""
+    pictures = Pictures()
+    images, _ = evaluation.fixed_set(pictures, 40, crop, "center", 1)
+    np.testing.assert_array_equal(images[0], pictures.all[0, 5:45])
+
+
+def test_sets_that_cannot_be_made():
+    with pytest.raises(UserError, match="no picture of the set can be read"):
+        evaluation.fixed_set([], 32, "center", "random", 4)
+    with pytest.raises(UserError, match="stars"):
+        evaluation.fixed_set(Pictures(), 32, "center", "stars", 4)
+
+
+# ---- the methods and their scores
+
+
+def test_classical_completions_keep_known_pixels_and_never_see_the_hole():
+    """The same from pictures whose hole is painted over; the mean colour is that of the known pixels."""
+    images, holes = evaluation.fixed_set(Pictures(), 32, "center", "random", 3)
+    painted = images.copy()
+    painted[holes] = 255
+    completed = evaluation.complete_classically(images, holes)
+    assert list(completed) == ["Telea", "Navier-Stokes", "mean colour"]
+    for name, again in evaluation.complete_classically(painted, holes).items():
+        np.testing.assert_array_equal(completed[name], again)
+        np.testing.assert_array_equal(completed[name][~holes], images[~holes])
+    for n in range(3):
+        mean = images[n][~holes[n]].mean(axis=0)
+        assert np.abs(completed["mean colour"][n][holes[n]] - mean).max() <= 0.5
+
+
+def test_scores_of_an_offset(result):
+    """51 of 255 levels in a quarter of the picture: L1 20 %, L2 4 %, PSNR 20 log10 5 in the hole, a quarter outside."""
+    pictures = result["pictures"]
+    given = pictures["truth"], pictures["holes"], pictures["ours"]
+    one_by_one, mean = evaluation.score_all(*given), evaluation.mean_scores(*given)
+    assert len(one_by_one) == 3
+    expected = {"l1_percent": 20, "l2_percent": 4}
+    for name, value in expected.items():
+        assert mean[f"hole_{name}"] == pytest.approx(value) and mean[f"image_{name}"] == pytest.approx(value / 4)
+    assert mean["hole_psnr_db"] == pytest.approx(20 * np.log10(5))
+    assert mean["image_psnr_db"] == pytest.approx(20 * np.log10(5) + 10 * np.log10(4))
+    assert all(scores["hole_l1_percent"] == pytest.approx(20) for scores in one_by_one)
+
+
+def test_means_and_standard_errors_over_pictures_that_differ():
+    images = np.full((2, 32, 32, 3), 100, np.uint8)
+    holes = masks.evaluation_holes("center", 2, 32, 32)[0]
+    ours = images.copy()
+    ours[0][holes[0]] += 51
+    ours[1][holes[1]] += 102
+    result = evaluation.scored(images, holes, {"ours": ours}, "center", 0)
+    mean, error = result["rows"]["ours"]["hole_l1_percent"]
+    assert mean == pytest.approx(30) and error == pytest.approx(10)  # 20 and 40: deviation 14.1, over root 2
+    assert evaluation.mean_scores(images, holes, ours)["hole_l1_percent"] == pytest.approx(30)
+
+
+def test_a_result_says_which_holes():
+    """By the digest of the holes that were filled, be they of a numbered set or a paper's own."""
+    images, holes = evaluation.fixed_set(Pictures(), 32, "center", "random", 4, seed=7)
+    result = evaluation.scored(images, holes, {"ours": images}, "random", 7)
+    digest = hashlib.sha256(b"".join(np.packbits(hole).tobytes() for hole in holes)).hexdigest()
+    expected = {"pictures_scored": 4, "image_px": 32, "holes": "random", "holes_seed": 7, "holes_sha256": digest}
+    assert expected.items() <= result.items()
+    assert result["holes_sha256"] == masks.evaluation_holes("random", 4, 32, 32, 7)[1]
+    other = evaluation.scored(images, holes[::-1], {"ours": images}, "random", 7)
+    assert other["holes_sha256"] != digest
+    assert result["hole_share_percent"] == round(100 * holes.sum() / (4 * 32 * 32), 2)
+
+
+# ---- how it is shown
+
+
+def test_the_table(result):
+    lines = evaluation.table(result, [("they", "L1 1 %", "other pictures")]).splitlines()
+    assert lines[0].startswith("3 val pictures of 32 px; holes: center, set 0, generator ")
+    assert lines[0].endswith(f", 25.0 % of the picture, SHA-256 {result['holes_sha256'][:16]}")
+    assert lines[2] == "| method | hole_l1_percent | hole_l2_percent | hole_psnr_db | image_psnr_db | image_ssim |"
+    assert lines[3] == "|---|---|---|---|---|---|"
+    assert lines[4].startswith("| ours | 20.000 ± 0.000 | 4.000 ± 0.000 | 13.979 ± 0.000 | 20.000 ± 0.000 | ")
+    assert lines[6:] == ["", "not comparable: they: L1 1 % (other pictures)"]
+    few = evaluation.table(result, [], ("image_l1_percent",)).splitlines()
+    assert few[2:5] == ["| method | image_l1_percent |", "|---|---|", "| ours | 5.000 ± 0.000 |"]
+
+
+def cells(sheet, side_px):
+    """The pictures of a sheet, [rows][columns], without its titles and gaps of 4 px."""
+    return [
+        [sheet[top : top + side_px, left : left + side_px] for left in range(4, sheet.shape[1], side_px + 4)]
+        for top in range(24, sheet.shape[0], side_px + 4)
+    ]
+
+
+def test_the_sheet_shows_the_columns_in_their_order(result):
+    """Cells of 32 px are enlarged three times."""
+    pictures, shown = result["pictures"], cells(evaluation.sheet(result), 96)
+    assert len(shown) == 3 and {len(row) for row in shown} == {5}
+    for n, row in enumerate(shown):
+        masked, hole, telea, ours, truth = (cell[::3, ::3] for cell in row)
+        where = pictures["holes"][n]
+        assert (masked[where] == 255).all() and (hole[where] == 255).all() and (hole[~where] == 0).all()
+        np.testing.assert_array_equal(masked[~where], pictures["truth"][n][~where])
+        for cell, name in ((telea, "Telea"), (ours, "ours"), (truth, "truth")):
+            np.testing.assert_array_equal(cell, pictures[name][n])
+
+
+def test_the_sheet_is_spread_over_the_set(result):
+    """Three of nine pictures: the first, the fifth, the last; columns by choice."""
+    truth = np.arange(9, dtype=np.uint8)[:, None, None, None] * np.ones((9, 96, 96, 3), np.uint8)
+    result["pictures"] = {"truth": truth, "holes": np.zeros((9, 96, 96), bool)}
+    shown = cells(evaluation.sheet(result, ("truth", "input"), count=3), 96)
+    assert [[int(cell[0, 0, 0]) for cell in row] for row in shown] == [[0, 0], [4, 4], [8, 8]]
+
+
+def test_the_files(result, tmp_path):
+    shown = evaluation.sheet(result)
+    evaluation.write(result, tmp_path / "scores", shown)
+    np.testing.assert_array_equal(read_image(tmp_path / "scores/pictures.png"), shown)
+    written = json.loads((tmp_path / "scores/scores.json").read_text())
+    assert written.keys() == result.keys() - {"pictures"}
+    assert written["rows"]["ours"]["hole_l1_percent"] == pytest.approx([20, 0])
