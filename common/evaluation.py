@@ -12,6 +12,7 @@ import numpy as np
 from common import baselines, masks, metrics
 from common.errors import UserError
 from common.images import Crop, crop_square, grid, show_hole, write_image
+from common.regions import Shapes
 
 EVALUATION_CROPS = {"random160": "center", "random": "center"}  # the crops of training that hold chance, without it
 BASELINES = {
@@ -24,7 +25,7 @@ SHOWN = ("input", "hole", "Telea", "ours", "truth")
 
 
 def fixed_set(
-    pictures, side_px: int, crop: Crop, kind: str, limit: int, seed: int = 0
+    pictures, side_px: int, crop: Crop, kind: str, limit: int, seed: int = 0, shapes: Shapes | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """The first `limit` readable pictures of a set, cropped without chance, with their numbered holes.
 
@@ -46,7 +47,7 @@ def fixed_set(
             break
     if not images:
         raise UserError("no picture of the set can be read")
-    return np.stack(images), masks.evaluation_holes(kind, len(images), side_px, side_px, seed)[0]
+    return np.stack(images), masks.evaluation_holes(kind, len(images), side_px, side_px, seed, shapes)[0]
 
 
 def complete_classically(images: np.ndarray, holes: np.ndarray) -> dict[str, np.ndarray]:

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, ImageOps
 from scipy.ndimage import distance_transform_edt
 
+from common import regions
 from common.errors import UserError
 from common.images import MAX_PIXELS, resize, write_image
 
@@ -234,19 +235,25 @@ def check_hole(hole: np.ndarray, image: np.ndarray, report_path: str | Path) -> 
     raise UserError(f"{told}; {advice}, or use --invert-mask if black marks it")
 
 
-KINDS = ("center", "random", "freeform", *(f"area-{low or 1}-{low + 10}" for low in range(0, 60, 10)))
+KINDS = (
+    *("center", "random", "freeform", "blocks", "regions", "noise"),
+    *(f"area-{low or 1}-{low + 10}" for low in range(0, 60, 10)),
+)
 
 
-def evaluation_holes(kind: str, count: int, height: int, width: int, seed: int = 0) -> tuple[np.ndarray, str]:
+def evaluation_holes(
+    kind: str, count: int, height: int, width: int, seed: int = 0, shapes: regions.Shapes | None = None
+) -> tuple[np.ndarray, str]:
     """A numbered set of holes for measuring: hole i depends on the generator's version, kind, seed, i and size only.
 
     Args:
         kind: `center` (half of each side), `random` (a rectangle anywhere with sides of 3/8 to 1/2 of the picture's),
-            `freeform` (brush strokes), or `area-1-10`, `area-10-20` ... `area-50-60` (strokes that cover this many
-            percent, the upper end excluded).
+            `freeform` (brush strokes), `blocks`, `regions` and `noise` (see `common.regions`), or `area-1-10`,
+            `area-10-20` ... `area-50-60` (strokes that cover this many percent, the upper end excluded).
+        shapes: of `regions`, from `regions.open_shapes`; None draws them.
 
     Returns:
-        (bool [count, height, width], the SHA-256 of their packed bits in hexadecimal)
+        (bool [count, height, width], their `fingerprint`)
 
     Raises:
         UserError: there is no such kind.
@@ -256,11 +263,16 @@ def evaluation_holes(kind: str, count: int, height: int, width: int, seed: int =
     holes = np.zeros((count, height, width), bool)
     for i in range(count):
         words = [GENERATOR_VERSION, zlib.crc32(kind.encode()), seed, i, height, width]
-        holes[i] = _evaluation_hole(kind, height, width, np.random.default_rng(words))
-    return holes, hashlib.sha256(np.packbits(holes.reshape(count, -1), axis=1).tobytes()).hexdigest()
+        holes[i] = _evaluation_hole(kind, height, width, np.random.default_rng(words), shapes)
+    return holes, fingerprint(holes)
 
 
-def _evaluation_hole(kind: str, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+def fingerprint(holes: np.ndarray) -> str:
+    """The SHA-256, in hexadecimal, of the packed bits of holes [N, height, width]."""
+    return hashlib.sha256(np.packbits(holes.reshape(len(holes), -1), axis=1).tobytes()).hexdigest()
+
+
+def _evaluation_hole(kind: str, height: int, width: int, rng: np.random.Generator, shapes) -> np.ndarray:
     if kind == "center":
         return center(height, width)
     if kind == "random":
@@ -268,8 +280,19 @@ def _evaluation_hole(kind: str, height: int, width: int, rng: np.random.Generato
         return _rectangle(height, width, rows_px, columns_px, rng)
     if kind == "freeform":
         return freeform(height, width, rng)
+    if kind in ("blocks", "regions", "noise"):
+        return irregular(kind, height, width, rng, shapes)
     low, high = kind.split("-")[1:]
     return freeform_in_band(height, width, int(low) / 100, int(high) / 100, rng)
+
+
+def irregular(kind: str, height: int, width: int, rng: np.random.Generator, shapes=None) -> np.ndarray:
+    """One hole of the kinds `blocks`, `regions` or `noise` of `common.regions`, with their usual shares."""
+    if kind == "blocks":
+        return regions.blocks(height, width, rng)
+    if kind == "regions":
+        return regions.region(height, width, rng, shapes or regions.open_shapes(None))
+    return regions.noise(height, width, rng, regions.noise_pattern(0))
 
 
 def components(hole: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

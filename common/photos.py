@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +33,13 @@ def _random(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
     return masks.rectangle(height, width, (max(1, side * 3 // 8), max(1, side // 2)), rng)
 
 
-SAMPLED = {"center": _center, "random": _random, "freeform": masks.freeform}  # holes that need no file
+# Holes that need no file: (height, width, rng) -> bool [height, width]
+SAMPLED = {
+    "center": _center,
+    "random": _random,
+    "freeform": masks.freeform,
+    **{kind: partial(masks.irregular, kind) for kind in ("blocks", "regions", "noise")},
+}
 
 
 def hole_for(

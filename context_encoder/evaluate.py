@@ -15,7 +15,6 @@ from common.device import open_device
 from common.errors import UserError, one_line_errors
 from common.image_folder import open_pictures
 from common.images import from_network, to_network
-from common.masks import evaluation_holes
 from context_encoder.holes import center
 from context_encoder.infer import composite, load, predict, slide
 
@@ -113,12 +112,12 @@ def fixed_set(
         (images uint8 [N, side, side, 3], holes bool [N, side, side]).
     """
     side = facts["image_px"]
-    images, holes = evaluation.fixed_set(pictures, side, facts["crop"], "center", limit)
+    shapes = regions.open_shapes(shapes_dir) if kind == "regions" else None
+    images, holes = evaluation.fixed_set(pictures, side, facts["crop"], kind, limit, seed, shapes)
     if kind == "center":
         overlap_px = facts["generator"]["overlap_px"] or round(4 * side / 128)
-        return images, np.repeat(center(side, overlap_px)[None], len(images), axis=0)
-    shapes = regions.open_shapes(shapes_dir) if kind == "regions" else None
-    return images, evaluation_holes(kind, len(images), side, side, seed, shapes)[0]
+        holes = np.repeat(center(side, overlap_px)[None], len(images), axis=0)
+    return images, holes
 
 
 def predict_all(network, images: np.ndarray, holes: np.ndarray) -> np.ndarray:

@@ -47,7 +47,7 @@ class Options:
     split: str = "test"
     """train, val or test"""
     masks: str = "random"
-    """kind of holes: center, random, freeform, area-1-10, area-10-20 … area-50-60"""
+    """kind of holes: center, random, freeform, blocks, regions, noise, area-1-10, area-10-20 … area-50-60"""
     limit: int = 250
     """pictures to score"""
     seed: int = 0

@@ -34,7 +34,8 @@ class Options:
     output: Path
     """a picture to write, or a folder if the input is one; PNG keeps the known pixels exactly"""
     mask: str = "center"
-    """the hole: a picture (white is hole), a folder of pictures named as the photos, or center, random, freeform"""
+    """the hole: a picture (white is hole), a folder of pictures named as the photos, or center, random, freeform,
+    blocks, regions, noise"""
     invert_mask: bool = False
     """black is hole"""
     blend: Blend = "telea-poisson"
@@ -44,7 +45,7 @@ class Options:
     device: str = "auto"
     """auto, cpu, gpu or gpu:N"""
     seed: int = 0
-    """of the random and freeform holes"""
+    """of the holes that hold chance"""
     batch_size: int = 4
     """windows computed at once"""
     skip_existing: bool = False

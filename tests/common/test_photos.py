@@ -81,7 +81,9 @@ def test_a_mask_may_be_a_picture_or_stand_in_a_folder_under_the_photos_name(tmp_
     np.testing.assert_array_equal(photos.hole_for(PHOTO, image, str(tmp_path / "masks"), invert_mask=True), ~drawn)
     with pytest.raises(UserError, match="no mask named other in .*masks"):
         photos.hole_for(Path("other.png"), image, str(tmp_path / "masks"))
-    with pytest.raises(UserError, match="nowhere.png; give a picture, a folder, or one of center, random, freeform"):
+    with pytest.raises(
+        UserError, match="nowhere.png; give a picture, a folder, or one of center, random, freeform, blocks,"
+    ):
         photos.hole_for(PHOTO, image, str(tmp_path / "nowhere.png"))
 
 

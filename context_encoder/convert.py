@@ -1,0 +1,351 @@
+"""Published Context Encoder weights become ours; what a file holds is recognised by its layers' names and shapes.
+
+python -m context_encoder.convert PUBLISHED OUT.safetensors
+
+| published file | codebase | what differs from our networks |
+|---|---|---|
+| `paris_inpaintCenter.t7`, one's own `.t7` | pathak22/context-encoder | in old files: 1 / deviations, flat kernels |
+| `netG_streetview.pth`, `netlocalD.pth` | BoyuanJiang/context_encoder_pytorch | convolutions have no biases |
+| a state dict of the article's classes, mended (D1) | the article | ReLU after the bottleneck |
+
+All of them are plain sequences of layers, as ours are: the n-th published layer is our n-th. Their number tells the
+picture's side and what is predicted, their widths tell the rest.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import tyro
+from safetensors import SafetensorError
+
+from common.checkpoint import load_network, save_weights
+from common.errors import UserError, one_line_errors
+from common.torch_weights import read_published
+from context_encoder.model import CONTEXT_KERNEL, SMALLEST_SIDE, ContextEncoder, Discriminator, widths
+from context_encoder.train import MEAN_COLOURS
+
+Tensors = dict[str, np.ndarray]
+Layers = dict[str, Tensors]
+"""a network's published layers in the order of their work: name -> tensors"""
+Rows = list[tuple[str, tuple[int, ...]]]
+"""a network's layers here in the order of their work: name, shape of the weight"""
+
+KERNEL = 4
+OVERLAP_PX = 4  # of the published centre networks
+EPSILON = 1e-5  # of every normalisation, published and ours
+NORM = {"weight": "weight", "bias": "bias", "running_mean": "_mean", "running_var": "_variance"}
+PARTS = {*NORM, "running_std"}  # of a layer of Torch7 that are no buffers
+NETWORKS = {"generator": ContextEncoder, "discriminator": Discriminator}
+
+LAYER = re.compile(
+    r"(?P<network>(?:[^.]+\.)*?)"  # state_dict., netG. …
+    r"(?P<layer>modules\.\d+(?:\.modules\.\d+)*|main(?:_encode|_decode)?\.\d+|t\d+\.\d+)\.(?P<part>[^.]+)"
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is known of a codebase beside its tensors."""
+
+    codebase: str
+    licence: str
+    bottleneck_relu: bool = False
+    """of its generator: the file does not tell, for an activation has no tensors"""
+
+
+SOURCES = {
+    "modules": Source("pathak22/context-encoder", "UC Berkeley: education and research, not for profit"),
+    "main": Source("BoyuanJiang/context_encoder_pytorch", "MIT"),
+    "t": Source("the article", "not stated", bottleneck_relu=True),
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """Bring published weights over."""
+
+    published: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="PUBLISHED")]
+    """a .t7, .pth, .pt, .pdparams or .safetensors file"""
+    output: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT.safetensors")]
+    """the .safetensors file to write"""
+    mean_colour: Literal["release", "imagenet"] = "release"
+    """colour in the hole that the generator was trained with: RGB (117, 104, 123) as in every published training, or
+    (123, 117, 104), ImageNet's mean"""
+
+
+def convert(options: Options) -> Path:
+    """Writes the networks that a published file holds into one file, and prints what was recognised and mapped.
+
+    Raises:
+        UserError: the file cannot be read or is of another network; a tensor is missing, left over or misshapen.
+    """
+    path = options.published
+    if options.output.suffix != ".safetensors" or options.output == path:
+        raise UserError(f"cannot write {options.output}: name another file, one that ends in .safetensors")
+    tensors = read_published(path)
+    weights = set(find_weights(tensors, path))
+    found, strays = find_networks({name: tensors[name] for name in tensors if name in weights}, path)
+    source = source_of(found[0])
+    print(f"recognised: {source.codebase}, {len(weights)} tensors; licence: {source.licence}")
+    networks = {}
+    for layers in found:
+        kind, arguments = recognise(layers, options)
+        if kind in networks:
+            raise UserError(f"{path} holds more than one {kind}; save each in a file of its own")
+        print(f"{kind}: " + ", ".join(f"{name} {value}" for name, value in arguments.items()))
+        renamed = rename(layers, rows_of(kind, arguments), arguments["conv_bias"], path)
+        networks[kind] = NETWORKS[kind](**arguments)
+        load_network(networks[kind], {f"{kind}.{name}": array for name, array in renamed.items()}, kind, path)
+    if strays:
+        raise UserError(f"{path} holds tensors that belong to no layer: {listing(strays)}")
+    left_out = sorted({name.rpartition(".")[2] for name in tensors if name not in weights})
+    print(f"mapped: {len(weights)} tensors; left out: {listing(left_out) or 'none'}")
+    return write(networks, source, options)
+
+
+# ---- what the file holds
+
+
+def find_weights(tensors: Tensors, path: Path) -> list[str]:
+    """Names of the tensors that are weights: Torch7 saves each layer's working memory too, PyTorch a counter."""
+    if path.suffix.lower() == ".t7":
+        return [name for name in tensors if name.rpartition(".")[2] in PARTS]
+    wrapper = "state_dict." if any(name.startswith("state_dict.") for name in tensors) else ""  # an optimiser's beside
+    return [name for name in tensors if name.startswith(wrapper) and not name.endswith(".num_batches_tracked")]
+
+
+def find_networks(tensors: Tensors, path: Path) -> tuple[list[Layers], list[str]]:
+    """(the layers of each network, names of tensors that are in none).
+
+    Raises:
+        UserError: no names of a published Context Encoder.
+    """
+    refuse_pytorch_gan(tensors, path)
+    networks, strays = {}, []
+    for name, tensor in tensors.items():
+        # DataParallel puts `module` before the names of what it runs.
+        match = LAYER.fullmatch(".".join(part for part in name.split(".") if part != "module"))
+        if match:
+            networks.setdefault(match["network"], {}).setdefault(match["layer"], {})[match["part"]] = tensor
+        else:
+            strays.append(name)
+    if not networks:
+        raise UserError(
+            f"{path} holds none of the published Context Encoders (the official .t7, BoyuanJiang's .pth, the "
+            f"article's state dict); its first tensors are {listing(tensors) or 'none at all'}"
+        )
+    return [{name: layers[name] for name in sorted(layers, key=_place)} for layers in networks.values()], strays
+
+
+def _place(layer: str) -> tuple:
+    return layer.startswith("main_decode"), *map(int, re.findall(r"\d+", layer))
+
+
+def source_of(layers: Layers) -> Source:
+    return SOURCES[re.match("[a-z]+", next(iter(layers)))[0]]
+
+
+def refuse_pytorch_gan(tensors: Tensors, path: Path) -> None:
+    """Raises UserError for the networks of eriklindernoren/PyTorch-GAN, which are others than the paper's."""
+    kernels = {name[max(0, name.find("model.")) :]: tensor.shape[2:] for name, tensor in tensors.items()}
+    if kernels.get("model.14.weight") == (1, 1) and kernels.get("model.27.weight") == (3, 3):
+        differs = "its bottleneck is a 1 x 1 convolution of the 4 x 4 map, where the paper's sees all of the map"
+    elif kernels.get("model.0.weight") == kernels.get("model.11.weight") == (3, 3):
+        differs = "its discriminator judges 8 x 8 patches with 3 x 3 convolutions and instance normalisation"
+    else:
+        return
+    raise UserError(f"{path} is PyTorch-GAN's context encoder, another network than the paper's: {differs}")
+
+
+def listing(names) -> str:
+    """The first few names."""
+    names = list(names)
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+
+# ---- networks
+
+
+def recognise(layers: Layers, options: Options) -> tuple[str, dict]:
+    """(generator or discriminator, arguments of our class), from the number of layers and their outputs.
+
+    Raises:
+        UserError: no Context Encoder has so many layers of these kinds.
+    """
+    convs = [name for name in layers if not _is_norm(layers[name])]
+    outputs = [_outputs(layers, name) for name in convs]
+    # Convolutions without normalisation beside the first and the last one: 1 for the noise's, or for the patch's in a
+    # conditional discriminator.
+    extra = len(convs) - (len(layers) - len(convs)) - 2
+    is_discriminator = outputs[-1:] == [1]
+    halvings = len(convs) - 1 - 2 * extra if is_discriminator else (len(convs) - extra - 1) // 2
+    if extra not in (0, 1) or halvings < (2 if is_discriminator else 3):
+        raise UserError(
+            f"{options.published} holds no Context Encoder: {len(convs)} convolutions and {len(layers) - len(convs)} "
+            "normalisations do not make one"
+        )
+    side = SMALLEST_SIDE << halvings
+    biased = sum("bias" in layers[name] for name in convs) > len(convs) / 2  # so that the odd one out is named
+    base = outputs[0] * 64 // widths(side)[0]
+    if is_discriminator:
+        base, context_px = (outputs[0], 2 * side) if extra else (base, 0)
+        sizes = {"side_px": side, "base_channels": base, "conv_bias": biased, "context_px": context_px}
+        return "discriminator", sizes
+    refuse_article_as_printed(layers, options.published)
+    output = "center" if (len(convs) - extra) % 2 else "whole"  # a whole picture takes one step more
+    return "generator", {
+        "image_px": side,
+        "output": output,
+        "base_channels": base,
+        "bottleneck": outputs[halvings],
+        "noise_channels": outputs[halvings + 1] if extra else 0,
+        "overlap_px": OVERLAP_PX if output == "center" else 0,
+        "mean_colour": list(MEAN_COLOURS[options.mean_colour]),
+        "conv_bias": biased,
+        "bottleneck_relu": source_of(layers).bottleneck_relu,
+    }
+
+
+def refuse_article_as_printed(layers: Layers, path: Path) -> None:
+    """Raises UserError if nothing leads from the article's bottleneck, t6, to 4 x 4, which t7 takes (D1)."""
+    around = [name for name in layers if name.startswith(("t6.", "t7.")) and not _is_norm(layers[name])]
+    if list(layers)[-1] != "t10.0" or around != ["t6.0", "t7.0"]:
+        return
+    units, taken = (_outputs(layers, name) for name in around)
+    if units != taken:
+        raise UserError(
+            f"{path} is the article's network as printed, which cannot run: t6 gives {units} channels, t7 takes "
+            f"{taken}; the layer that leads from the bottleneck to 4 x 4 is missing"
+        )
+
+
+def _is_norm(tensors: Tensors) -> bool:
+    return tensors["weight"].ndim == 1 if "weight" in tensors else "running_mean" in tensors
+
+
+def _outputs(layers: Layers, name: str) -> int:
+    """Length of a convolution's weight, flat or not. Raises UserError if it is missing or of no convolution."""
+    weight = layers[name].get("weight")
+    if weight is None or weight.ndim not in (2, 4) or not weight.size:
+        raise UserError(f"the published tensor {name}.weight is missing or of no convolution")
+    return len(weight)
+
+
+def rows_of(kind: str, arguments: dict) -> Rows:
+    """The layers of one of our networks with the shapes of their weights, without building it."""
+    rows: Rows = []
+
+    def add(name: str, width: int, channels: int, norm: bool = True, transposed: bool = False) -> int:
+        ends = (channels, width) if transposed else (width, channels)
+        rows.append((f"{name}.conv", (*ends, KERNEL, KERNEL)))
+        rows.extend([(f"{name}.norm", (width,))] * norm)
+        return width
+
+    base, channels = arguments["base_channels"], 3
+    if kind == "discriminator":
+        conditional = arguments["context_px"] > 0
+        if conditional:
+            rows += [(name, (base, 3, CONTEXT_KERNEL, CONTEXT_KERNEL)) for name in ("context", "patch")]
+            channels = 2 * base
+        for n, width in enumerate(widths(arguments["side_px"], base)):
+            channels = add(f"convs.{n}", width, channels, norm=n > 0 or conditional)
+        return [*rows, ("score", (1, channels, KERNEL, KERNEL))]
+
+    image_px, units, noise = arguments["image_px"], arguments["bottleneck"], arguments["noise_channels"]
+    for n, width in enumerate(widths(image_px, base)):
+        channels = add(f"encoder.{n}", width, channels, norm=n > 0)
+    rows.append(("bottleneck", (units, channels, KERNEL, KERNEL)))
+    rows.extend([("noise", (noise, noise, 1, 1))] * bool(noise))
+    rows.append(("bottleneck_norm", (units + noise,)))
+    channels = units + noise
+    output_px = image_px // 2 if arguments["output"] == "center" else image_px
+    for n, width in enumerate(reversed(widths(output_px, base))):
+        channels = add(f"decoder.{n}", width, channels, transposed=True)
+    return [*rows, ("to_picture", (channels, 3, KERNEL, KERNEL))]
+
+
+def rename(layers: Layers, rows: Rows, biased: bool, path: Path) -> Tensors:
+    """The published layers' tensors under our names.
+
+    Raises:
+        UserError: a layer lacks a tensor, has one too many, or its weight is not of the row's shape.
+    """
+    tensors, strays = {}, []
+    for (published, given), (ours, shape) in zip(layers.items(), rows, strict=True):
+        given = with_variance(given, published)
+        parts = NORM if len(shape) == 1 else {"weight": "weight", **({"bias": "bias"} if biased else {})}
+        weight = given.get("weight")
+        if weight is not None and weight.ndim == 2 and weight.shape == (shape[0], prod(shape[1:])):
+            given["weight"] = weight.reshape(shape)  # old versions of Torch7 keep a matrix
+        elif weight is not None and weight.shape != shape:
+            raise UserError(f"{path}: {published}.weight has shape {list(weight.shape)}, its place asks {list(shape)}")
+        missing = [part for part in parts if part not in given]
+        if missing:
+            raise UserError(f"{path} lacks the tensor {published}.{missing[0]}")
+        tensors |= {f"{ours}.{new}": np.ascontiguousarray(given[old]) for old, new in parts.items()}
+        strays += [f"{published}.{part}" for part in given if part not in parts]
+    if strays:
+        raise UserError(f"{path} holds tensors that belong to no layer: {listing(strays)}")
+    return tensors
+
+
+def with_variance(given: Tensors, published: str) -> Tensors:
+    """A layer's tensors with the variance in place of 1 / sqrt(variance + epsilon), Torch7's until 2016."""
+    given = dict(given)
+    if "running_std" in given and "running_var" not in given:
+        inverse = given.pop("running_std").astype(np.float64)
+        if not (inverse > 0).all():
+            raise UserError(f"the published tensor {published}.running_std is not above 0 everywhere")
+        given["running_var"] = inverse**-2 - EPSILON
+    return given
+
+
+# ---- what is not a weight
+
+
+def write(networks: dict, source: Source, options: Options) -> Path:
+    """Writes the networks with what `infer`, `evaluate` and `train` must know, and prints how to use them."""
+    path, generator, discriminator = options.output, networks.get("generator"), networks.get("discriminator")
+    facts = {"paper": "context_encoder", "preset": "published", "step": 0}
+    facts |= {kind: network.arguments for kind, network in networks.items()}
+    if generator:
+        holes = "center" if generator.output == "center" else "noise"  # what the release trains on
+        facts |= {"image_px": generator.image_px, "crop": "center", "holes": holes}
+        colour = " ".join(f"{value:g}" for value in generator.arguments["mean_colour"])
+        print(f"not in the file: colour in the hole, RGB {colour} ({options.mean_colour}; --mean-colour if another)")
+    origin = {
+        "source": f"{source.codebase}, {options.published.name}",
+        "source_sha256": hashlib.sha256(options.published.read_bytes()).hexdigest(),
+        "licence": source.licence,
+    }
+    try:
+        save_weights(path, networks, {**facts, **origin})
+    except (OSError, SafetensorError) as problem:
+        raise UserError(f"cannot write {path}: {getattr(problem, 'strerror', None) or problem}") from None
+    for kind, network in networks.items():
+        size = sum(parameter.size for parameter in network.parameters() if not parameter.stop_gradient)
+        print(f"written: {path}, {kind}, {size:,} parameters")
+    if generator:
+        print(f"next: python -m context_encoder.infer --weights {path} --input PHOTO --mask HOLE --output OUT.png")
+    if discriminator:
+        side = discriminator.arguments["side_px"]
+        whole = generator.output == "whole" if generator else side == 128
+        preset = f"paper-random-region --image-px {side}" if whole else f"paper-center --image-px {2 * side}"
+        preset += " --conditional" if discriminator.conditional else ""
+        print(f"next: python -m context_encoder.train {preset} --data-dir DIR --init-discriminator {path}")
+    return path
+
+
+@one_line_errors
+def main(argv: list[str] | None = None) -> Path:
+    """The command line: PUBLISHED OUT.safetensors [--flag value …]."""
+    return convert(tyro.cli(Options, args=argv, prog="python -m context_encoder.convert", description=__doc__))
+
+
+if __name__ == "__main__":
+    main()

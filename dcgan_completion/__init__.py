@@ -1,0 +1,3 @@
+"""Semantic Image Inpainting with Deep Generative Models: Yeh, Chen, Lim, Schwing, Hasegawa-Johnson, Do; CVPR 2017."""
+
+import common.device  # noqa: F401  first: it imports Paddle with the right threads, and says what to do without it

@@ -1,0 +1,93 @@
+"""The objectives, one function each: those of DCGAN's training, and those of the search for z.
+
+G(z) is generated, y the picture. The paper's mask M is 1 where y is known. The suite's is 1 in the hole, so that here
+M = 1 - mask. The losses of the search are given per picture: each z is searched for its own.
+"""
+
+from typing import Literal
+
+import paddle
+from paddle.nn import functional
+
+PerceptualForm = Literal["non-saturating", "minimax"]
+
+
+# ---- training
+
+
+def discriminator_loss(real_logits, fake_logits):
+    """What D minimises: -log D(y) - log(1 - D(G(z))), the sum of two means, as the article adds them."""
+    return functional.softplus(-real_logits).mean() + functional.softplus(fake_logits).mean()
+
+
+def generator_loss(fake_logits):
+    """What G minimises: -log D(G(z)) (the article's `g_loss`)."""
+    return functional.softplus(-fake_logits).mean()
+
+
+# ---- search
+
+
+def contextual_loss(generated, image, mask, weight=None):
+    """The L1 distance of what is known: || M * (G(z) - y) ||_1 in the article, || W * (G(z) - y) ||_1 in the CVPR paper.
+
+    Colours under the hole do not count. The sum is over all pixels and channels, 12,288 numbers for 64 px: the weights
+    of the perceptual loss are balanced against that.
+
+    Args:
+        generated, image: float32 [N, 3, H, W] in [-1, 1].
+        mask: float32 [N, 1, H, W], 1 in the hole.
+        weight: float32 [N, 1, H, W], the W of the paper, see `importance_weights`; None weighs known pixels alike.
+
+    Returns:
+        float32 [N].
+    """
+    known = 1 - mask if weight is None else weight
+    return paddle.abs(known * (generated - image)).sum([1, 2, 3])
+
+
+def importance_weights(mask, window: int = 7):
+    """The W of the CVPR paper: a known pixel counts as much as its neighbourhood is missing; the hole does not count.
+
+    W_i = the mean of 1 - M over the window x window pixels around i if M_i = 1, else 0. At the picture's edge the mean
+    is over the neighbours that exist. Farther from a hole than (window - 1) / 2 pixels nothing counts.
+
+    Args:
+        mask: float32 [N, 1, H, W], 1 in the hole.
+        window: odd side of the neighbourhood; 7 in the paper.
+
+    Returns:
+        float32 [N, 1, H, W] in [0, 1).
+    """
+    missing = functional.avg_pool2d(mask, window, stride=1, padding=window // 2, exclusive=True)
+    return (1 - mask) * missing
+
+
+def lowres_loss(generated, image, factor: int = 8):
+    """Super-resolution: the L1 distance of the means of factor x factor blocks, a sum over blocks and channels.
+
+    Args:
+        generated, image: float32 [N, 3, H, W] in [-1, 1], H and W multiples of `factor`. Of the image only the means
+            are looked at, so that a small picture enlarged by repeating its pixels will do.
+
+    Returns:
+        float32 [N].
+    """
+    small = functional.avg_pool2d(generated - image, factor, stride=factor)
+    return paddle.abs(small).sum([1, 2, 3])
+
+
+def perceptual_loss(logits, form: PerceptualForm = "non-saturating"):
+    """How little G(z) looks like a picture: -log D(G(z)) as all the codes have it, or log(1 - D(G(z))) of the papers.
+
+    Added to the contextual loss with its weight lambda. The codes add the batch's mean to every picture's loss, and
+    their gradient of the sum over the batch gives each picture lambda again: so does this without the mean.
+
+    Args:
+        logits: float32 [N, 1].
+
+    Returns:
+        float32 [N]; the second form is negative.
+    """
+    logits = logits.reshape([-1])
+    return functional.softplus(-logits) if form == "non-saturating" else -functional.softplus(logits)

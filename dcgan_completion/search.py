@@ -1,0 +1,395 @@
+"""The search for z: the point whose picture G(z) agrees with what is known of a picture y.
+
+z starts by chance and goes down the gradient of `contextual + weight * perceptual`; the networks stay as they are. All
+restarts of all pictures are searched side by side, as rows of a batch.
+"""
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from common.errors import UserError
+from common.gradients import frozen
+from common.images import from_network
+from dcgan_completion.losses import (
+    PerceptualForm,
+    contextual_loss,
+    importance_weights,
+    lowres_loss,
+    perceptual_loss,
+)
+
+import paddle
+from paddle import nn
+
+BATCH = 64  # of the article, in training and in completion
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How z is searched. Settings() is the article's."""
+
+    optimizer: Literal["nesterov", "adam", "hmc"] = "nesterov"
+    """descent with Nesterov's momentum, Adam, or Hamiltonian Monte Carlo, which samples [article: it says Adam, and
+    shows Nesterov]"""
+    learning_rate: float = 0.01
+    """of nesterov and adam [article's code]"""
+    momentum: float = 0.9
+    """of nesterov [article's code]"""
+    perceptual_weight: float = 0.1
+    """lambda, against a contextual loss that is a sum; 0 leaves the discriminator out [article's code]"""
+    perceptual_form: PerceptualForm = "non-saturating"
+    """-log D(G(z)), or with minimax log(1 - D(G(z))) [article's code; its text has the other]"""
+    weight_window: int = 0
+    """side of the neighbourhood whose missing share weighs a known pixel, odd; 0 weighs all alike [article]"""
+    steps: int = 1000
+    """updates of z, or proposals of hmc [article's code]"""
+    restarts: int = 1
+    """points that each picture starts from; the one with the lowest loss at the end is kept [article: one]"""
+    z_start: Literal["uniform", "normal"] = "uniform"
+    """where z starts: U(-1, 1) or N(0, 1); later it stays in [-1, 1] [article]"""
+    statistics: Literal["batch", "running"] = "batch"
+    """batch normalisation by the batch at hand or by the averages of training; with batch, pictures completed together
+    change each other a little [article's code, without a word]"""
+    leapfrog_steps: int = 100
+    """of one proposal of hmc, each with a gradient [bamos]"""
+    step_size: float = 0.001
+    """epsilon of hmc's leapfrog steps [bamos]"""
+    beta: float = 0.2
+    """of hmc: factor of the loss in the energy, an inverse temperature [bamos]"""
+    anneal: float = 1.0
+    """of hmc: factor of beta after each proposal [bamos]"""
+
+
+PRESETS = {
+    "article": Settings(),
+    "bamos": Settings(optimizer="adam", statistics="running"),  # the code's later revisions
+    "yeh2017": Settings(
+        optimizer="adam",
+        learning_rate=0.01,  # the paper gives none: bamos's
+        perceptual_weight=0.003,
+        perceptual_form="minimax",
+        weight_window=7,
+        steps=1500,
+        statistics="running",  # the paper does not say
+    ),
+    "authors-repo": Settings(
+        learning_rate=0.0003,
+        perceptual_weight=0.2,
+        weight_window=15,
+        steps=3000,
+        z_start="normal",
+        statistics="batch",  # the nodes that it takes from its frozen graph are those of training
+    ),
+}
+
+
+def check(settings: Settings) -> None:
+    """Raises UserError for settings that make no search."""
+    for name in ("steps", "restarts", "leapfrog_steps"):
+        if getattr(settings, name) < 1:
+            raise UserError(f"{name} is {getattr(settings, name)}; it must be at least 1")
+    for name in ("learning_rate", "step_size", "beta", "anneal"):
+        if not getattr(settings, name) > 0:
+            raise UserError(f"{name} is {getattr(settings, name)}; it must be more than 0")
+    if settings.weight_window < 0 or (settings.weight_window and settings.weight_window % 2 == 0):
+        raise UserError(f"weight_window is {settings.weight_window}; choose an odd side like 7, or 0 for equal weights")
+    if not 0 <= settings.momentum < 1:
+        raise UserError(f"momentum is {settings.momentum}; it must be in [0, 1)")
+    if not settings.perceptual_weight >= 0:
+        raise UserError(f"perceptual_weight is {settings.perceptual_weight}; it must not be negative")
+
+
+# ---- updates of z; every one ends in [-1, 1]
+
+
+def nesterov_step(z, v, grad, learning_rate: float, momentum: float):
+    """The article's loop: v' = mu v - lr g, then z - mu v + (1 + mu) v', clipped. Returns (z, v')."""
+    after = momentum * v - learning_rate * grad
+    return paddle.clip(z - momentum * v + (1 + momentum) * after, -1, 1), after
+
+
+def adam_step(z, m, v, grad, learning_rate: float, t: int):
+    """Adam with beta 0.9 and 0.999, epsilon 1e-8 beside the root; t counts from 1. Returns (z, m, v), z clipped."""
+    m = 0.9 * m + 0.1 * grad
+    v = 0.999 * v + 0.001 * paddle.square(grad)
+    step = (m / (1 - 0.9**t)) / (paddle.sqrt(v / (1 - 0.999**t)) + 1e-8)
+    return paddle.clip(z - learning_rate * step, -1, 1), m, v
+
+
+def hmc_step(z, loss, grad, velocity, chance, loss_and_gradient, *, step_size: float, leapfrog_steps: int, beta: float):
+    """One proposal of Hamiltonian Monte Carlo with the energy H = beta loss + |v|^2 / 2, taken or not for each row.
+
+    As in bamos's code z is clipped inside the leapfrog, which the theory does not know.
+
+    Args:
+        z, velocity: float32 [N, z_channels]; velocities are drawn from N(0, 1).
+        loss, grad: float32 [N] and [N, z_channels] at z.
+        chance: float32 [N] from U(0, 1). A proposal is taken if it is less than exp(H before - H after).
+        loss_and_gradient: z -> (loss, grad).
+
+    Returns:
+        (z, bool [N]: whose proposal was taken).
+    """
+    before = beta * loss + paddle.square(velocity).sum(1) / 2
+    moved = z
+    for _ in range(leapfrog_steps):
+        velocity = velocity - step_size / 2 * beta * grad
+        moved = paddle.clip(moved + step_size * velocity, -1, 1)
+        loss, grad = loss_and_gradient(moved)
+        velocity = velocity - step_size / 2 * beta * grad
+    after = beta * loss + paddle.square(velocity).sum(1) / 2
+    taken = paddle.log(chance) < before - after  # not true if the loss is no number
+    return paddle.where(taken.unsqueeze(1).expand_as(z), moved, z), taken
+
+
+# ---- what is minimised
+
+
+class Point(NamedTuple):
+    """What is known about z of a batch: all float32 [N] but generated [N, 3, H, W] and grad [N, z_channels]."""
+
+    loss: paddle.Tensor
+    grad: paddle.Tensor | None
+    contextual: paddle.Tensor
+    perceptual: paddle.Tensor
+    generated: paddle.Tensor
+
+
+def objective(
+    generator: nn.Layer,
+    discriminator: nn.Layer | None,
+    image,
+    mask,
+    settings: Settings,
+    lowres: bool = False,
+    companions=None,
+) -> Callable[..., Point]:
+    """The loss of pictures as a function of z, with its gradient.
+
+    Args:
+        image, mask: tensors [N, 3, H, W] in [-1, 1] and [N, 1, H, W], 1 in the hole; see `search`.
+        companions: [n, z_channels], points that pass through the networks after z. They have no loss.
+
+    Returns:
+        (z [N, z_channels], gradient=True) -> Point. The gradient is that of the sum of all losses; so with running
+        statistics each row's is that of its own loss.
+    """
+    weight = importance_weights(mask, settings.weight_window) if settings.weight_window else None
+    judged = discriminator is not None and settings.perceptual_weight > 0
+
+    def losses(z) -> tuple:
+        generated = everything = generator(z if companions is None else paddle.concat([z, companions]))
+        if companions is not None:
+            generated = everything[: len(image)]
+        far = lowres_loss(generated, image) if lowres else contextual_loss(generated, image, mask, weight)
+        if not judged:
+            return far, paddle.zeros_like(far), generated
+        logits = discriminator(everything)[: len(image)]
+        return far, perceptual_loss(logits, settings.perceptual_form), generated
+
+    def evaluate(z, gradient: bool = True) -> Point:
+        with paddle.set_grad_enabled(gradient):
+            z = z.detach()
+            z.stop_gradient = not gradient
+            contextual, perceptual, generated = losses(z)
+            loss = contextual + settings.perceptual_weight * perceptual
+            grad = paddle.grad(loss.sum(), z)[0] if gradient else None
+        return Point(loss.detach(), grad, contextual.detach(), perceptual.detach(), generated.detach())
+
+    return evaluate
+
+
+@contextlib.contextmanager
+def batch_statistics(network: nn.Layer, on: bool):
+    """Sets a network up for normalising by the batch (on) or by the averages of training, and leaves it as it was.
+
+    The averages do not move. In the article's code, which completes with the network of training, they go on moving
+    towards the pictures of the search.
+    """
+    layers = network.sublayers(include_self=True)
+    training = [layer.training for layer in layers]
+    norms = [layer for layer in layers if isinstance(layer, nn.BatchNorm2D)]
+    averages = [(value, value.clone()) for norm in norms for value in (norm._mean, norm._variance)]
+    network.train() if on else network.eval()
+    try:
+        yield
+    finally:
+        with paddle.no_grad():
+            for value, before in averages:
+                paddle.assign(before, value)
+        for layer, was in zip(layers, training, strict=True):
+            layer.training = was
+
+
+# ---- the search
+
+
+@dataclass(frozen=True)
+class Found:
+    """What `search` found for N pictures: of each, the restart whose final loss is the lowest."""
+
+    z: np.ndarray
+    """float32 [N, z_channels]"""
+    loss: np.ndarray
+    """float32 [N], at z"""
+    generated: np.ndarray
+    """float32 [N, 3, H, W] in [-1, 1]: G(z), not yet laid into the picture"""
+    contextual: np.ndarray
+    """float32 [steps, N], row t after t updates: row 0 is the start, and the result comes after the last row"""
+    perceptual: np.ndarray
+    """float32 [steps, N], likewise, without its weight; 0 without a discriminator"""
+    accepted: np.ndarray
+    """float32 [N], share of hmc's proposals that were taken; 1 for descents"""
+    restart: np.ndarray
+    """int [N], which restart was kept"""
+    losses: np.ndarray
+    """float32 [restarts, N], the final loss of each"""
+    frames: np.ndarray
+    """uint8 [F, N, H, W, 3]: G(z) after `frame_steps` updates"""
+    frame_steps: list[int]
+    """F numbers: 0, every, 2 every, … and the last step; none if `every` is 0"""
+
+
+def chance(seed: int, picture: int) -> np.random.Generator:
+    """The chain of chance of one picture, to hand to `search`, whatever pictures it is searched with."""
+    return np.random.default_rng([seed, picture])
+
+
+def search(
+    generator: nn.Layer,
+    discriminator: nn.Layer | None,
+    images: np.ndarray,
+    masks: np.ndarray,
+    settings: Settings,
+    rng: np.random.Generator | Sequence[np.random.Generator],
+    *,
+    lowres: bool = False,
+    batch: int = BATCH,
+    every: int = 0,
+    on_step: Callable[[int, int], None] | None = None,
+) -> Found:
+    """Searches z for each picture. The networks are left as they were, and collect no gradients.
+
+    With running statistics a picture's result depends on its own chance only (but for rounding), and `batch` bounds
+    the memory. With batch statistics the rows of a batch belong together. So a batch holds different pictures before it
+    holds restarts of one, and always `batch` rows: missing ones are companions, random points that are not searched
+    and stand for the batches that the networks were trained on. (The article's code fills up with searches for grey.)
+
+    Args:
+        generator, discriminator: of one size; without a discriminator the contextual loss is alone.
+        images: float32 [N, 3, H, W] in [-1, 1], of the generator's size. Colours under the hole do not count.
+        masks: float32 [N, 1, H, W], 1 in the hole. If it is everywhere, nothing but the perceptual loss is left.
+        settings: see `Settings`.
+        rng: one for each picture, see `chance`; or one for all, whose i-th child picture i gets.
+        lowres: super-resolution: the 8 x 8 block means of the images are compared, and the masks not looked at.
+        batch: rows at once, a row being one restart of one picture.
+        every: keep what G makes of z every so many steps, in `Found.frames`.
+        on_step: called with (updates done, updates in all) after each update of a batch.
+
+    Raises:
+        UserError: settings that make no search.
+        ValueError: images, masks, chance and generator do not fit each other.
+    """
+    check(settings)
+    count, px = len(images), generator.arguments["image_px"]
+    if not count or images.shape != (count, 3, px, px) or masks.shape != (count, 1, px, px):
+        raise ValueError(f"images {images.shape} and masks {masks.shape} for a generator of {px} px")
+    each = rng.spawn(count) if isinstance(rng, np.random.Generator) else list(rng)
+    if len(each) != count:
+        raise ValueError(f"{len(each)} chains of chance for {count} pictures")
+    children = [one.spawn(settings.restarts) for one in each]
+    rows = [(picture, children[picture][restart]) for restart in range(settings.restarts) for picture in range(count)]
+    chunks = [rows[start : start + batch] for start in range(0, len(rows), batch)]
+    ticks = iter(range(1, settings.steps * len(chunks) + 1))
+
+    def tick() -> None:
+        if on_step is not None:
+            on_step(next(ticks), settings.steps * len(chunks))
+
+    parts = []
+    with contextlib.ExitStack() as restored:
+        for network in (generator, discriminator):
+            if network is not None:
+                restored.enter_context(batch_statistics(network, settings.statistics == "batch"))
+                restored.enter_context(frozen(network))
+        for chunk in chunks:
+            pictures, chances = map(list, zip(*chunk, strict=True))
+            image, mask = (paddle.to_tensor(values[pictures].astype(np.float32)) for values in (images, masks))
+            z = start(settings, generator.arguments["z_channels"], chances)
+            missing = batch - len(chunk) if settings.statistics == "batch" else 0
+            companions = start(settings, z.shape[1], chances[:1] * missing) if missing > 0 else None
+            evaluate = objective(generator, discriminator, image, mask, settings, lowres, companions)
+            parts.append(_update_all(evaluate, z, chances, settings, every, tick))
+    found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    frame_steps = [*range(0, settings.steps, every), settings.steps] if every else []
+    return _best(found, settings.restarts, frame_steps)
+
+
+def start(settings: Settings, z_channels: int, chances: list[np.random.Generator]):
+    """First points, float32 [N, z_channels], each from its own chance."""
+    if settings.z_start == "normal":
+        points = [one.standard_normal(z_channels) for one in chances]
+    else:
+        points = [one.uniform(-1, 1, z_channels) for one in chances]
+    return paddle.to_tensor(np.float32(points))
+
+
+def _update_all(
+    evaluate: Callable[..., Point],
+    z,
+    chances: list[np.random.Generator],
+    settings: Settings,
+    every: int,
+    tick: Callable[[], None],
+) -> dict[str, np.ndarray]:
+    """All updates of one batch: the fields of `Found`, rows first. Nothing waits for the device but frames."""
+    history, frames, takes = [], [], []
+    m = v = paddle.zeros_like(z)
+    for step in range(settings.steps):
+        now = evaluate(z)
+        history.append(paddle.stack([now.contextual, now.perceptual]))
+        if every and step % every == 0:
+            frames.append(from_network(now.generated.numpy()))
+        if settings.optimizer == "nesterov":
+            z, v = nesterov_step(z, v, now.grad, settings.learning_rate, settings.momentum)
+        elif settings.optimizer == "adam":
+            z, m, v = adam_step(z, m, v, now.grad, settings.learning_rate, step + 1)
+        else:
+            z, taken = _propose(evaluate, z, now, chances, settings, step)
+            takes.append(taken)
+        tick()
+    last = evaluate(z, gradient=False)
+    if every:
+        frames.append(from_network(last.generated.numpy()))
+    contextual, perceptual = paddle.stack(history).transpose([1, 2, 0]).numpy()
+    accepted = paddle.stack(takes).astype("float32").mean(0).numpy() if takes else np.ones(len(z), np.float32)
+    frames = np.stack(frames, 1) if frames else np.zeros((len(z), 0, *last.generated.shape[2:], 3), np.uint8)
+    return {
+        "z": z.numpy(), "loss": last.loss.numpy(), "generated": last.generated.numpy(), "contextual": contextual,
+        "perceptual": perceptual, "accepted": accepted, "frames": frames,
+    }  # fmt: skip
+
+
+def _propose(evaluate: Callable[..., Point], z, now: Point, chances: list, settings: Settings, step: int) -> tuple:
+    """One `hmc_step`, with velocities and chance of each row's own."""
+    velocity = paddle.to_tensor(np.float32([one.standard_normal(z.shape[1]) for one in chances]))
+    uniform = paddle.to_tensor(np.float32([one.uniform() for one in chances]))
+    return hmc_step(
+        z, now.loss, now.grad, velocity, uniform, lambda moved: evaluate(moved)[:2],
+        step_size=settings.step_size, leapfrog_steps=settings.leapfrog_steps,
+        beta=settings.beta * settings.anneal**step,
+    )  # fmt: skip
+
+
+def _best(rows: dict[str, np.ndarray], restarts: int, frame_steps: list[int]) -> Found:
+    """Keeps of each picture the restart that ends with the lowest loss."""
+    losses = rows["loss"].reshape(restarts, -1)
+    restart = np.where(np.isnan(losses), np.inf, losses).argmin(0)
+    kept = {name: values[restart * losses.shape[1] + np.arange(losses.shape[1])] for name, values in rows.items()}
+    for name in ("contextual", "perceptual", "frames"):
+        kept[name] = np.ascontiguousarray(kept[name].swapaxes(0, 1))
+    return Found(**kept, restart=restart, losses=losses, frame_steps=frame_steps)
