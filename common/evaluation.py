@@ -3,7 +3,6 @@
 A result is a dict of JSON values that `scored` begins; under "pictures" it holds the arrays that `sheet` shows.
 """
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -29,11 +28,14 @@ def fixed_set(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The first `limit` readable pictures of a set, cropped without chance, with their numbered holes.
 
+    Args:
+        kind, seed, shapes: see `masks.evaluation_holes`.
+
     Returns:
         (images uint8 [N, side, side, 3], holes bool [N, side, side]).
 
     Raises:
-        UserError: no picture can be read, or there are no holes of that kind (see `masks.evaluation_holes`).
+        UserError: no picture can be read, or there are no holes of that kind.
     """
     images = []
     for index in range(len(pictures)):
@@ -75,7 +77,7 @@ def scored(images: np.ndarray, holes: np.ndarray, completed: dict[str, np.ndarra
         images: uint8 [N, side, side, 3], the truth.
         holes: bool [N, side, side].
         completed: uint8 [N, side, side, 3] by the method's name.
-        kind, seed: of the holes, to be named; the SHA-256 is that of `masks.evaluation_holes`, taken of these holes.
+        kind, seed: of the holes, to be named; the SHA-256 is taken of the holes given.
 
     Returns:
         JSON values: rows (method -> score name -> [mean, standard error]), hole set, SHA-256, counts; under
@@ -87,7 +89,7 @@ def scored(images: np.ndarray, holes: np.ndarray, completed: dict[str, np.ndarra
         "holes": kind,
         "holes_seed": seed,
         "holes_version": masks.GENERATOR_VERSION,
-        "holes_sha256": hashlib.sha256(np.packbits(holes.reshape(len(holes), -1), axis=1).tobytes()).hexdigest(),
+        "holes_sha256": masks.fingerprint(holes),
         "hole_share_percent": round(100 * float(holes.mean()), 2),
         "rows": {name: metrics.summarise(score_all(images, holes, done)) for name, done in completed.items()},
         "pictures": {"truth": images, "holes": holes, **completed},

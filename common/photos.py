@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable
 from functools import partial
-from functools import partial
 from pathlib import Path
 
 import numpy as np

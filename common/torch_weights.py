@@ -86,7 +86,7 @@ def _flatten(content) -> dict[str, np.ndarray]:
             raise ValueError(f"more than {MAX_ENTRIES:,} entries")
         if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str):
             value = value[1]  # Paddle: (its own name, array)
-        if isinstance(value, _Tensor | _PickledArray):
+        if isinstance(value, _Tensor | _PickledArray | _Torch7Tensor):
             value = value.array
         elif type(value).__name__ == "TorchObject":
             value = value._obj
@@ -176,6 +176,7 @@ class _Unpickler(pickle.Unpickler):
             "_codecs.encode": self._latin1,
             "numpy.ndarray": "ndarray",
             "numpy.dtype": self._dtype,
+            "torch._utils._rebuild_tensor": self._tensor,  # PyTorch before 0.4
             "torch._utils._rebuild_tensor_v2": self._tensor,
             "torch._utils._rebuild_parameter": self._parameter,
         }
@@ -328,6 +329,13 @@ def _torch7_storage(dtype: str, file_size: int):
     return read
 
 
+class _Torch7Tensor:
+    """The package compares the items of a table with the table, which arrays refuse."""
+
+    def __init__(self, array):
+        self.array = array
+
+
 def _torch7_tensor(reader, _version):
     (dimensions,) = struct.unpack("<i", reader.f.read(4))
     if not 0 <= dimensions <= 32:
@@ -335,8 +343,8 @@ def _torch7_tensor(reader, _version):
     *layout, offset = struct.unpack(f"<{2 * dimensions + 1}q", reader.f.read(8 * (2 * dimensions + 1)))
     storage = reader.read_obj()
     if storage is None or not dimensions:
-        return np.zeros(0, np.float32)
-    return _view(storage, offset - 1, layout[:dimensions], layout[dimensions:])
+        return _Torch7Tensor(np.zeros(0, np.float32))
+    return _Torch7Tensor(_view(storage, offset - 1, layout[:dimensions], layout[dimensions:]))
 
 
 def _torch7_node(reader, _version):

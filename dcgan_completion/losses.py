@@ -29,7 +29,7 @@ def generator_loss(fake_logits):
 
 
 def contextual_loss(generated, image, mask, weight=None):
-    """The L1 distance of what is known: || M * (G(z) - y) ||_1 in the article, || W * (G(z) - y) ||_1 in the CVPR paper.
+    """The L1 distance of what is known: || M * (G(z) - y) ||_1 (article), || W * (G(z) - y) ||_1 (CVPR paper).
 
     Colours under the hole do not count. The sum is over all pixels and channels, 12,288 numbers for 64 px: the weights
     of the perceptual loss are balanced against that.

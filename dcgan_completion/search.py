@@ -284,7 +284,7 @@ def search(
         images: float32 [N, 3, H, W] in [-1, 1], of the generator's size. Colours under the hole do not count.
         masks: float32 [N, 1, H, W], 1 in the hole. If it is everywhere, nothing but the perceptual loss is left.
         settings: see `Settings`.
-        rng: one for each picture, see `chance`; or one for all, whose i-th child picture i gets.
+        rng: one for each picture, see `chance`; or one for all, whose next child each picture gets in turn.
         lowres: super-resolution: the 8 x 8 block means of the images are compared, and the masks not looked at.
         batch: rows at once, a row being one restart of one picture.
         every: keep what G makes of z every so many steps, in `Found.frames`.

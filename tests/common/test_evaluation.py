@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from common import evaluation, masks
+from common import evaluation, masks, regions
 from common.errors import UserError
 from common.images import crop_square, read_image
 
@@ -59,6 +59,19 @@ def test_crops_of_training_that_hold_chance_are_the_middle_here(crop):
     pictures = Pictures()
     images, _ = evaluation.fixed_set(pictures, 40, crop, "center", 1)
     np.testing.assert_array_equal(images[0], pictures.all[0, 5:45])
+
+
+def test_shapes_reach_the_holes():
+    """Squares as shapes, turned and stretched: holes other than those of the drawn figures."""
+
+    def square(rng):
+        return np.ones((10, 10), bool)
+
+    given = Pictures(), 64, "center", "regions", 4
+    drawn, squares = evaluation.fixed_set(*given)[1], evaluation.fixed_set(*given, shapes=square)[1]
+    np.testing.assert_array_equal(squares, masks.evaluation_holes("regions", 4, 64, 64, 0, square)[0])
+    np.testing.assert_array_equal(drawn, masks.evaluation_holes("regions", 4, 64, 64, 0, regions.open_shapes(None))[0])
+    assert (drawn != squares).any((1, 2)).all()
 
 
 def test_sets_that_cannot_be_made():

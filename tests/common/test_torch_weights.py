@@ -136,6 +136,13 @@ def test_torch7(tmp_path):
     same(read_published(path), wanted | {"mean": np.float32([0.25, 0.5, 0.75])})
 
 
+def test_torch7_table_of_tensors(tmp_path):
+    """As what a layer with two inputs or two outputs keeps of its last run."""
+    both = [np.arange(6, dtype=np.float32).reshape(2, 3), np.zeros(0, np.float32)]
+    path = files.write_torch7(tmp_path / "a.t7", {"output": both, "weight": both[0]})
+    same(read_published(path), {"output.0": both[0], "output.1": both[1], "weight": both[0]})
+
+
 def test_torch7_graph(tmp_path):
     """Thirty layers, each fed by the two before it: from the first to the last go F(30) = 832,040 ways.
 
@@ -153,6 +160,15 @@ def test_torch7_graph(tmp_path):
         names = (f"modules.{n}", f"forwardnodes.{n + 1}", f"backwardnodes.{30 - n}")  # a graph's ends are nodes too
         wanted += [f"net.{name}.weight [{n}.0, {n}.0]" for name in names]
     assert sorted(ran.stdout.splitlines()) == sorted(wanted), ran.stderr
+
+
+def test_tensors_of_pytorch_before_0_4(tmp_path):
+    """Rebuilt by another function, without gradients and hooks: storage, offset, size, stride."""
+    content, storages = files.state_dict({"a": TENSORS["conv.weight"]}, legacy=True)
+    hooks = files.name_of("collections.OrderedDict") + b")Rt"
+    content = content.replace(b"_rebuild_tensor_v2\n", b"_rebuild_tensor\n").replace(b"\x89" + hooks, b"t")
+    path = files.write_legacy(tmp_path / "a.pth", content, storages)
+    same(read_published(path), {"a": TENSORS["conv.weight"]})
 
 
 def test_safetensors(tmp_path):

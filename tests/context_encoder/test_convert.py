@@ -166,6 +166,7 @@ def network_t7(tensors: dict) -> tuple:
             activation = ("nn.LeakyReLU", {"negval": 0.2, "output": empty, "gradInput": empty})
             count = max(node["inside"]) + 2
             fields["modules"] = [build(node["inside"][n]) if n in node["inside"] else activation for n in range(count)]
+            fields["output"] = [empty, empty]  # as of a ParallelTable
         return ("nn.Module", fields)
 
     return build(tree)
@@ -252,9 +253,9 @@ def test_boyuan(tmp_path, capsys, legacy):
 
 @pytest.mark.parametrize("names", [BOYUAN, BOYUAN_LATER], ids=["main", "main_encode and main_decode"])
 def test_boyuan_of_today(tmp_path, capsys, names):
-    """Trained with DataParallel and a PyTorch that counts batches; an optimiser beside it."""
+    """Trained with DataParallel (around all, and around a sequence) and a PyTorch that counts batches."""
     tensors = boyuan(names=names, counter=True)
-    parallel = {f"module.{name}": array for name, array in tensors.items()}
+    parallel = {f"module.{name.replace('.', '.module.', 1)}": array for name, array in tensors.items()}
     optimiser, _ = files.state_dict({"exp_avg": tensors[f"{names[0][0]}.weight"]})
     published = torch_file(tmp_path / "a.pth", parallel, epoch=b"K\x05", optimizer=optimiser)
     close(complete(run(published, tmp_path / "a.safetensors")), reference(names, 6, tensors))
