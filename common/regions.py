@@ -32,12 +32,14 @@ def blocks(height: int, width: int, rng: np.random.Generator, share: tuple[float
 
     Pathak et al. 2016, Sec. 3.3: smaller, possibly overlapping blocks, up to a quarter of the picture. No code was
     released; sides are 1/8 to 3/8 of the short side (16 to 48 px of 128), and a square that would go beyond the upper
-    end is drawn anew.
+    end is drawn anew. Pictures of a few pixels may get less.
     """
     hole, short = np.zeros((height, width), bool), min(height, width)
     fewest, most = math.ceil(share[0] * hole.size), math.floor(share[1] * hole.size)
     shortest, longest = max(1, short // 8), max(1, short * 3 // 8)
-    while hole.sum() < fewest:
+    for _ in range(TRIES):
+        if hole.sum() >= fewest:
+            break
         before = hole.copy()
         side = int(rng.integers(shortest, longest, endpoint=True))
         top, left = (int(rng.integers(0, length - side, endpoint=True)) for length in (height, width))
