@@ -145,8 +145,8 @@ def tell_how_alike(images: np.ndarray, hole: np.ndarray, neighbours: np.ndarray)
         np.mean([min(psnr(images[n], images[m], hole), 99.0) for n, m in enumerate(choice)])
         for choice in (neighbours, others)
     ]
-    print(f"the hidden middle, filled with the nearest neighbour's: PSNR {figures[0]:.2f} dB; with the picture before's: ")
-    print(f"  {figures[1]:.2f} dB")
+    print(f"the hidden middle, filled from the nearest neighbour: PSNR {figures[0]:.2f} dB")
+    print(f"filled from the picture before it in the folder: {figures[1]:.2f} dB")
 
 
 if __name__ == "__main__":

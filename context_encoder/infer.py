@@ -121,10 +121,10 @@ def slide(network: ContextEncoder, image: np.ndarray, hole: np.ndarray, batch_si
     """Predicts a hole of any place and size by moving the network's window over it.
 
     The network sees exactly image_px x image_px. A centre network fills the square in the middle of its window, always
-    all of it, as in training; a hole that needs several windows is covered by overlapping ones, and beyond the picture's
-    edge lies its reflection. What is missing elsewhere in a window gets the mean colour in the first pass and the first
-    pass's prediction in the second. A network for whole pictures needs more than one window only for long pictures, and
-    one pass. Overlapping predictions fade into each other.
+    all of it, as in training; a hole that needs several windows is covered by overlapping ones, and beyond the edge of
+    the picture lies its reflection. What is missing elsewhere in a window gets the mean colour in the first pass and the
+    first pass's prediction in the second. A network for whole pictures needs more than one window only for long
+    pictures, and one pass. Overlapping predictions fade into each other.
 
     Args:
         image: float32 [3, height, width] in [-1, 1].

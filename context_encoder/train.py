@@ -164,9 +164,8 @@ def train(cfg: Config) -> Path:
     pictures = evaluate.open_photos(data_dir, "train", cfg.pairs)
     print(f"{len(pictures):,} training pictures from {data_dir}")
     nets, optimizers = build(cfg)
-    validation = evaluate.fixed_set(
-        evaluate.open_photos(data_dir, "val", cfg.pairs), facts(nets, cfg), cfg.holes, VALIDATION_PICTURES, cfg.shapes_dir
-    )
+    held_out = evaluate.open_photos(data_dir, "val", cfg.pairs)
+    validation = evaluate.fixed_set(held_out, facts(nets, cfg), cfg.holes, VALIDATION_PICTURES, cfg.shapes_dir)
     # Every picture once an epoch; the release draws them with replacement. A last, smaller batch does not arise.
     batches = Batches(len(pictures), sample_maker(pictures, cfg), cfg.batch_size, cfg.seed, cfg.workers)
     with Run(cfg, "context_encoder", nets, optimizers) as run:
