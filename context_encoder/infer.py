@@ -122,8 +122,8 @@ def slide(network: ContextEncoder, image: np.ndarray, hole: np.ndarray, batch_si
 
     The network sees exactly image_px x image_px. A centre network fills the square in the middle of its window, always
     all of it, as in training; a hole that needs several windows is covered by overlapping ones, and beyond the edge of
-    the picture lies its reflection. What is missing elsewhere in a window gets the mean colour in the first pass and the
-    first pass's prediction in the second. A network for whole pictures needs more than one window only for long
+    the picture lies its reflection. What is missing elsewhere in a window gets the mean colour in the first pass and
+    the first pass's prediction in the second. A network for whole pictures needs more than one window only for long
     pictures, and one pass. Overlapping predictions fade into each other.
 
     Args:
@@ -223,7 +223,12 @@ def _context_was_missing(missing: np.ndarray, corners: list, side: int, margin: 
 
 
 def composite(image: np.ndarray, predicted: np.ndarray, hole: np.ndarray) -> np.ndarray:
-    """Predictions in the hole, the picture elsewhere; uint8 [..., H, W, 3] and bool [..., H, W]."""
+    """Predictions in the hole, the picture elsewhere, the ring included (D13).
+
+    Args:
+        image, predicted: uint8 [..., H, W, 3].
+        hole: bool [..., H, W].
+    """
     return np.where(hole[..., None], predicted, image)
 
 

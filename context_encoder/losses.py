@@ -9,7 +9,7 @@ def reconstruction_loss(predicted, target, mask, known_weight: float):
 
     w is 1 in the hole and known_weight where the network was shown the truth: 10 on the ring around the centre
     (Sec. 5.1), 1 for the release's random regions, 0 for Eq. 1 to the letter. Times the reconstruction weight 0.999,
-    a pixel counts 0.999 in the hole and 9.99 on the ring.
+    a pixel counts 0.999 in the hole and 9.99 on the ring (D12).
 
     Args:
         predicted, target: float32 [N, 3, h, w] in [-1, 1].

@@ -136,7 +136,7 @@ class ContextEncoder(nn.Layer):
             x = paddle.concat([x, self.noise(noise.unsqueeze([2, 3]))], axis=1)
         norm = self.bottleneck_norm
         if self.training and x.shape[0] == 1:
-            # One picture has one value per channel and no variance; the running statistics stand in, as in evaluation.
+            # D15: one picture has one value per channel and no variance; the running statistics stand in.
             norm.eval()
             x = norm(x)
             norm.train()

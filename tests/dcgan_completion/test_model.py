@@ -154,7 +154,7 @@ def test_generator_equals_the_table_read_in_numpy(variant):
     rng, network = np.random.default_rng(2), Generator(variant, 16, 2, 5)
     randomise(network, rng)
     network.eval()
-    w = {name: np.float64(value.numpy()) for name, value in network.state_dict().items()}
+    w = {name: value.numpy().astype(np.float64) for name, value in network.state_dict().items()}
     z = rng.uniform(-1, 1, (3, 5))
     if variant == "4x4":
         x = np.einsum("nz,zcij->ncij", z, w["deconv0.weight"])
@@ -172,7 +172,7 @@ def test_discriminator_equals_the_table_read_in_numpy(variant):
     rng, network = np.random.default_rng(3), Discriminator(variant, 16, 2)
     randomise(network, rng)
     network.eval()
-    w = {name: np.float64(value.numpy()) for name, value in network.state_dict().items()}
+    w = {name: value.numpy().astype(np.float64) for name, value in network.state_dict().items()}
     image = rng.uniform(-1, 1, (3, 3, 16, 16))
     x = image
     for level in (0, 1):

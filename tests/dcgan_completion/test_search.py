@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from common.errors import UserError
+from dcgan_completion import losses
 from dcgan_completion import search as searching
 from dcgan_completion.model import Discriminator, Generator
 from dcgan_completion.search import (
@@ -110,6 +111,31 @@ def test_gradient_equals_finite_differences(double, name, statistics):
     slopes /= 2 * h
     assert grad.dtype == np.float64 and abs(slopes).min() > 1e-6
     np.testing.assert_allclose(grad, slopes, rtol=1e-4, atol=1e-5 * abs(slopes).max())
+
+
+@pytest.mark.parametrize("statistics", ["running", "batch"])
+@pytest.mark.parametrize("name", LOSSES)
+def test_settings_choose_the_losses(shared, name, statistics):
+    """Written out: which losses, of which rows; companions stand behind the pictures' rows, in both networks."""
+    changes, lowres = LOSSES[name]
+    settings, (images, masks) = dataclasses.replace(DESCENT, **changes), map(paddle.to_tensor, pictures())
+    everyone = paddle.to_tensor(np.random.default_rng(8).uniform(-1, 1, (5, Z)).astype(np.float32))
+    with ready(shared, statistics):
+        evaluate = objective(*shared, images, masks, settings, bool(lowres), everyone[3:])
+        point, generated = evaluate(everyone[:3], gradient=False), shared[0](everyone)
+        logits = shared[1](generated)[:3]
+    generated = generated[:3]
+    np.testing.assert_allclose(point.generated.numpy(), generated.numpy(), atol=1e-5)
+    weight = losses.importance_weights(masks, settings.weight_window) if settings.weight_window else 1 - masks
+    far = paddle.abs(weight * (generated - images)).sum([1, 2, 3])
+    if lowres:
+        far = losses.lowres_loss(generated, images)
+    np.testing.assert_allclose(point.contextual.numpy(), far.numpy(), rtol=1e-4)
+    if settings.perceptual_weight:
+        d = paddle.nn.functional.sigmoid(logits).numpy().astype(np.float64)[:, 0]
+        expected = np.log(1 - d) if settings.perceptual_form == "minimax" else -np.log(d)
+        np.testing.assert_allclose(point.perceptual.numpy(), expected, rtol=1e-4, atol=1e-5)
+    assert point.grad is None and point.loss.shape == [3]
 
 
 def test_weight_of_the_perceptual_loss_is_lambda_for_each_picture(shared):
@@ -358,10 +384,10 @@ def test_with_running_statistics_a_result_is_the_pictures_own(shared, optimizer)
 def test_with_batch_statistics_pictures_change_one_another(shared):
     settings = dataclasses.replace(DESCENT, statistics="batch")
     images, masks = pictures(4)
-    together = search(*shared, images, masks, settings, chances(4), batch=4)
-    again = search(*shared, images, masks, settings, chances(4), batch=4)
+    together = search(*shared, images, masks, settings, chances(4), batch=6)
+    again = search(*shared, images, masks, settings, chances(4), batch=6)  # with the same companions
     np.testing.assert_allclose(again.z, together.z, atol=1e-4)
-    with_others = search(*shared, images[[0, 3]], masks[[0, 3]], settings, [chance(0, 0), chance(0, 3)], batch=4)
+    with_others = search(*shared, images[[0, 3]], masks[[0, 3]], settings, [chance(0, 0), chance(0, 3)], batch=6)
     assert abs(with_others.z[0] - together.z[0]).max() > 0.01
 
 

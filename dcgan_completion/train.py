@@ -1,0 +1,191 @@
+"""Trains a DCGAN on faces, which completion then searches: one step of D, then G twice on the same z.
+
+python -m dcgan_completion.train quick
+
+python -m dcgan_completion.train cpu --data-dir DIR
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from common.batches import Batches
+from common.checkpoint import load_network, read_weights
+from common.config import choose
+from common.device import describe, open_device
+from common.errors import UserError, one_line_errors
+from common.gradients import frozen, update
+from common.image_folder import open_pictures
+from common.images import crop_square, from_network, grid, to_network
+from common.runlog import Run
+from data.synthetic import write_faces as draw_pictures
+from dcgan_completion import losses
+from dcgan_completion.config import PRESETS, Config
+from dcgan_completion.model import Discriminator, Generator
+
+import paddle
+
+SAMPLES = 32  # pictures of a preview, from the same z throughout
+
+
+def learning_rate(step: int, cfg: Config) -> float:
+    """Of a step (from 0): constant, and over the last cfg.decay_steps falling evenly towards zero (D10)."""
+    return cfg.learning_rate * min(1.0, (cfg.total_steps - step) / max(1, cfg.decay_steps))
+
+
+def train_step(nets: dict, optimizers: dict, image, cfg: Config) -> dict:
+    """One step of the discriminator and cfg.generator_steps of the generator, on the same z (D4).
+
+    Args:
+        image: float32 [N, 3, H, W] in [-1, 1].
+
+    Returns:
+        The losses of this step, by name.
+    """
+    generator, discriminator = nets["generator"], nets["discriminator"]
+    z = paddle.uniform([len(image), cfg.z_channels], min=-1.0, max=1.0)
+    done = {}
+
+    # Real and generated pictures pass through D in batches of their own.
+    generated = generator(z)
+    done["discriminator"] = losses.discriminator_loss(discriminator(image), discriminator(generated.detach()))
+    update(optimizers["discriminator"], done["discriminator"])
+
+    for number in range(cfg.generator_steps):
+        if number:
+            generated = generator(z)  # the first step's pictures are still those of this G
+        with frozen(discriminator):
+            done["generator"] = losses.generator_loss(discriminator(generated))
+        update(optimizers["generator"], done["generator"])
+    if "average" in nets:
+        follow(nets["average"], generator, cfg.average_decay)
+    return done
+
+
+def follow(average: Generator, generator: Generator, decay: float) -> None:
+    """Moves an average of the generator towards it; the statistics of its normalisations are copied."""
+    with paddle.no_grad():
+        for (_, mean), (_, now) in zip(average.named_parameters(), generator.named_parameters(), strict=True):
+            mean.set_value(now if now.stop_gradient else decay * mean + (1 - decay) * now)
+
+
+def build(cfg: Config) -> tuple[dict, dict]:
+    """Networks and optimisers by name, initialised from cfg.seed."""
+    paddle.seed(cfg.seed)
+    if cfg.init_generator:
+        nets = load_both(cfg.init_generator)
+        if nets["generator"].arguments["image_px"] != cfg.image_px:
+            raise UserError(
+                f"{cfg.init_generator} makes pictures of {nets['generator'].arguments['image_px']} px; set --image-px"
+            )
+    else:
+        nets = {
+            "generator": Generator(cfg.variant, cfg.image_px, cfg.base_channels, cfg.z_channels),
+            "discriminator": Discriminator(cfg.variant, cfg.image_px, cfg.base_channels),
+        }
+    optimizers = {
+        name: paddle.optimizer.Adam(cfg.learning_rate, beta1=cfg.beta1, parameters=net.parameters())
+        for name, net in nets.items()
+    }
+    if cfg.average_decay:
+        nets["average"] = Generator(**nets["generator"].arguments)
+        nets["average"].set_state_dict(nets["generator"].state_dict())
+        nets["average"].eval()
+    return nets, optimizers
+
+
+def load_both(path: Path) -> dict:
+    """Generator and discriminator of a weights file. Raises UserError where one is missing."""
+    tensors, facts = read_weights(path)
+    if facts.get("paper") != "dcgan_completion" or "discriminator" not in facts:
+        raise UserError(f"{path} does not hold both networks of a DCGAN")
+    nets = {"generator": Generator(**facts["generator"]), "discriminator": Discriminator(**facts["discriminator"])}
+    for name, net in nets.items():
+        load_network(net, tensors, name, path)
+    return nets
+
+
+# ---- data
+
+
+def sample_maker(pictures, cfg: Config):
+    """(index, rng) -> (image uint8 [H, W, 3],)."""
+
+    def make(index: int, rng: np.random.Generator):
+        image = crop_square(pictures[index], cfg.crop, cfg.image_px, rng)
+        if cfg.flip and rng.random() < 0.5:
+            image = image[:, ::-1]
+        return (image,)
+
+    return make
+
+
+# ---- the run
+
+
+def train(cfg: Config) -> Path:
+    """Trains (or goes on training) and returns the path of the weights.
+
+    Raises:
+        UserError: the data, the run folder or the settings cannot be used as they are.
+        SystemExit: 130 or 143, saved, after Ctrl-C or SIGTERM.
+    """
+    check(cfg)
+    print(describe(open_device(cfg.device)))
+    data_dir = cfg.data_dir or draw_pictures(Path("runs/drawn_faces"))
+    pictures = open_pictures(data_dir, "train")
+    print(f"{len(pictures):,} training pictures from {data_dir}")
+    nets, optimizers = build(cfg)
+    z = np.random.default_rng((cfg.seed, 1)).uniform(-1, 1, (SAMPLES, cfg.z_channels)).astype(np.float32)
+    # In a new order every epoch; the article's code shuffles once and then lists the folder anew (D11).
+    batches = Batches(len(pictures), sample_maker(pictures, cfg), cfg.batch_size, cfg.seed, cfg.workers)
+    with Run(cfg, "dcgan_completion", nets, optimizers) as run:
+        for step, (image,) in run.steps(batches):
+            for optimizer in optimizers.values():
+                optimizer.set_lr(learning_rate(step, cfg))
+            run.record(train_step(nets, optimizers, paddle.to_tensor(to_network(image)), cfg))
+            if run.preview_due():
+                run.write_preview(samples(nets.get("average", nets["generator"]), z))
+        if "average" in nets:
+            nets["generator"].set_state_dict(nets["average"].state_dict())
+        run.save_weights(["generator", "discriminator"], facts(nets, cfg))
+        run.farewell()
+    return run.weights
+
+
+def check(cfg: Config) -> None:
+    """Raises UserError for settings that cannot work, before anything is written."""
+    px = cfg.image_px
+    if px < 8 or px & (px - 1):
+        raise UserError(f"--image-px {px} is no power of two from 8 up; the networks double 4 x 4 until they are there")
+    if cfg.generator_steps < 1:
+        raise UserError(f"--generator-steps {cfg.generator_steps}: the generator needs one or more")
+    if not 0 <= cfg.average_decay < 1:
+        raise UserError(f"--average-decay {cfg.average_decay} is not from 0 up to, without, 1")
+    if cfg.data_dir is None and cfg.preset not in ("quick", ""):
+        raise UserError(
+            f"the preset {cfg.preset} trains on real pictures: give --data-dir (see data/README.md), or try "
+            "the preset quick, which draws its own"
+        )
+
+
+def facts(nets: dict, cfg: Config) -> dict:
+    """What `infer` and `evaluate` must know of trained networks."""
+    return {
+        "generator": nets["generator"].arguments,
+        "discriminator": nets["discriminator"].arguments,
+        "image_px": cfg.image_px,
+        "crop": cfg.crop,
+        "z": "uniform",
+    }
+
+
+def samples(generator: Generator, z: np.ndarray) -> np.ndarray:
+    """A sheet of what a generator makes of fixed z, with its running statistics."""
+    was_training = generator.training
+    generator.eval()
+    with paddle.no_grad():
+        made = from_network(generator(paddle.to_tensor(z)).numpy())
+    if was_training:
+        generator.train()
+    return grid([list(made[start : start + 8]) for start in range(0, len(made), 8)], cell_px=96)
