@@ -303,7 +303,7 @@ def search(
         raise ValueError(f"{len(each)} chains of chance for {count} pictures")
     children = [one.spawn(settings.restarts) for one in each]
     rows = [(picture, children[picture][restart]) for restart in range(settings.restarts) for picture in range(count)]
-    chunks = [rows[start : start + batch] for start in range(0, len(rows), batch)]
+    chunks = [rows[first : first + batch] for first in range(0, len(rows), batch)]
     ticks = iter(range(1, settings.steps * len(chunks) + 1))
 
     def tick() -> None:
