@@ -98,8 +98,8 @@ def complete_batch(network, images, holes, blend="poisson", window="auto", batch
     """`complete` for lists of photos and holes."""
 
     def run(pictures: np.ndarray, masks: np.ndarray) -> np.ndarray:
-        rng = np.random.default_rng(seed)
-        return np.stack([slide(network, *one, batch_size, rng) for one in zip(pictures, masks[:, 0] > 0, strict=True)])
+        windows = zip(pictures, masks[:, 0] > 0, strict=True)  # each with the same noise, whatever it is computed with
+        return np.stack([slide(network, *one, batch_size, np.random.default_rng(seed)) for one in windows])
 
     return completion.complete_batch(
         run, images, holes, **trained_on(network), stride=1, blend=blend, window=window, batch_size=batch_size
@@ -139,10 +139,12 @@ def slide(network: ContextEncoder, image: np.ndarray, hole: np.ndarray, batch_si
     filled = side // 2 if network.output == "whole" else int(center(side, network.overlap_px)[side // 2].sum())
     margin = (side - filled) // 2
     pads = [(margin, max(margin, side - length)) for length in hole.shape]
-    picture, missing = np.pad(image, [(0, 0), *pads], mode="reflect"), np.pad(hole, pads, mode="reflect")
+    missing = np.pad(hole, pads, mode="reflect")
+    inside = np.s_[:, margin : margin + hole.shape[0], margin : margin + hole.shape[1]]
     corners = window_corners(hole, side, filled, stay_inside=network.output == "whole")
-    predicted = picture.copy()
+    predicted = image
     for number in range(PASSES):
+        picture = np.pad(np.where(hole, predicted, image), [(0, 0), *pads], mode="reflect")
         sums, weights = np.zeros_like(picture), np.zeros(missing.shape, np.float32)
         for start in range(0, len(corners), batch_size):
             batch = [(top + margin, left + margin) for top, left in corners[start : start + batch_size]]
@@ -150,16 +152,14 @@ def slide(network: ContextEncoder, image: np.ndarray, hole: np.ndarray, batch_si
             masks = np.stack([missing[place] if number == 0 else np.zeros((side, side), bool) for place in places])
             if network.output == "center":
                 masks |= center(side, network.overlap_px)
-            seen = np.stack([predicted[:, place[0], place[1]] for place in places])
+            seen = np.stack([picture[:, place[0], place[1]] for place in places])
             for prediction, (top, left) in zip(predict(network, seen, masks, rng), batch, strict=True):
                 ring = (side - network.output_px) // 2
                 _add(sums, weights, prediction, top + ring, left + ring)
-        touched = weights > 0
-        predicted[:, touched] = sums[:, touched] / weights[touched]
+        predicted = np.where(weights > 0, sums / np.maximum(weights, 1), picture)[inside]
         if network.output == "whole" or not _context_was_missing(missing, corners, side, margin):
             break
-        predicted[:, ~missing] = picture[:, ~missing]  # the second pass sees known pixels and the first's predictions
-    return predicted[:, margin : margin + hole.shape[0], margin : margin + hole.shape[1]]
+    return predicted
 
 
 def window_corners(hole: np.ndarray, side_px: int, filled_px: int, stay_inside: bool) -> list[tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""Any hole in any picture: where the windows lie, what the network sees in them, and what becomes of its predictions."""
+"""Any hole in any picture: where the windows lie, what the network sees in them, what becomes of its predictions."""
 
 import numpy as np
 import pytest
