@@ -397,6 +397,16 @@ def test_a_shifted_prediction_is_brought_to_the_photos_level_also_in_a_hole_of_m
         assert (infer.complete(network, image, hole, "poisson", "hole") == 200).all()
 
 
+def test_a_hole_brought_to_the_networks_scale_is_one_window():
+    """A photo shrunk until its hole fits: a hole that grows by a pixel in that must still fit."""
+    rng = np.random.default_rng(7)
+    for _ in range(30):
+        side, network = int(rng.integers(13, 90)), StandIn(constant(0))
+        top, left = int(rng.integers(0, 300 - side)), int(rng.integers(0, 400 - side))
+        infer.complete(network, photo(300, 400), holes_in(300, 400, (top, left, top + side, left + side)), "paste")
+        assert network.calls == [1], side
+
+
 @pytest.mark.parametrize("output", ["center", "whole"])
 def test_noise_comes_from_the_seed_alone(networks, output):
     network, image = networks[output, 5], photo(90, 70)
