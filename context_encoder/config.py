@@ -105,11 +105,10 @@ CPU = replace(
 
 QUICK = replace(
     CPU,
-    total_steps=1_000,
-    batch_size=16,
+    total_steps=800,
     base_channels=20,
     bottleneck=256,
-    decay_steps=700,
+    decay_steps=600,
     preview_steps=100,
 )
 

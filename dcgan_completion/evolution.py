@@ -45,10 +45,10 @@ def strip(
     _check_shapes(image, hole, frames, steps)
     shown = np.unique(np.rint(np.linspace(0, len(frames) - 1, min(COLUMNS, len(frames)))).astype(int))
     blank = np.full_like(image[0], 255)
+    completed = _completed(image, hole, frames[shown])
     rows = []
     for n in range(len(image)):
-        above = [show_hole(image[n], hole[n]), *frames[shown, n]]
-        below = [blank, *_completed(image, hole, frames[shown])[:, n]]
+        above, below = [show_hole(image[n], hole[n]), *frames[shown, n]], [blank, *completed[:, n]]
         if blended is not None:
             above, below = [*above, blank], [*below, blended[n]]
         if truth is not None:
@@ -112,7 +112,7 @@ def curves(path: str | Path, contextual: np.ndarray, perceptual: np.ndarray, wei
     for axes, (name, values) in zip(figure.subplots(1, 3), panels.items(), strict=True):
         marker = "." if len(values) < 30 else None
         axes.plot(values, color="tab:blue", linewidth=0.6, alpha=0.5)
-        axes.plot(values.mean(1), color="black", linewidth=2, marker=marker, label=f"mean of {values.shape[1]}")
+        axes.plot(values.mean(1), color="black", linewidth=2, marker=marker, label="mean")
         axes.set_title(name)
         axes.set_xlabel("step")
         axes.grid(alpha=0.3)
