@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from common.errors import UserError
-from common.image_folder import share
+from common.image_folder import SPLITS, share
 from common.images import find_images, read_image, resize
 
-SPLITS = ("train", "val", "test")
 STAND_IN = {"val": "test", "test": "val"}  # held-out pairs go by either name
 SPLIT_FOLDERS = {split + half for split in SPLITS for half in ("", "A", "B")}
 UNDERSTOOD = (
@@ -222,6 +221,8 @@ def open_pairs(data_dir: str | Path, split: str, photo_side: str = "left") -> Pa
             f"there is no folder {data_dir}; --data-dir takes a folder of pairs, and the preset `quick` needs none; "
             f"{UNDERSTOOD}"
         )
+    if split not in SPLITS:
+        raise UserError(f"there is no split {split!r}; choose from {', '.join(SPLITS)}")
     names = (split, STAND_IN[split]) if split in STAND_IN else (split,)
     for layout in (_official, _listed, _apart, _side_by_side):
         for name in names:

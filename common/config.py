@@ -6,6 +6,8 @@ from typing import TypeVar
 
 import tyro
 
+from common.errors import UserError
+
 T = TypeVar("T")
 
 
@@ -59,9 +61,26 @@ def choose(presets: dict[str, tuple[str, T]], argv: list[str] | None, prog: str,
 
     Returns:
         The preset's config with the flags applied. Mistakes in the flags end with exit status 2.
+
+    Raises:
+        UserError: a number that every run needs is below what it can be.
     """
+    config = _choose(presets, argv, prog, description)
+    at_least(config, total_steps=1, batch_size=1, preview_steps=1, workers=0, seed=0, save_minutes=0, max_minutes=0)
+    return config
+
+
+def _choose(presets: dict[str, tuple[str, T]], argv: list[str] | None, prog: str, description: str) -> T:
     named = {name: (text, dataclasses.replace(config, preset=name)) for name, (text, config) in presets.items()}
     return tyro.extras.overridable_config_cli(named, args=argv, prog=prog, description=description)
+
+
+def at_least(options, **smallest: float) -> None:
+    """Raises UserError for an option that is below the smallest value it can have; the flag is named."""
+    for name, least in smallest.items():
+        value = getattr(options, name)
+        if not value >= least:
+            raise UserError(f"--{name.replace('_', '-')} {value}: it must be {least} or more")
 
 
 def to_json(config) -> dict:

@@ -8,6 +8,8 @@ from common.celeba import CelebA, find_celeba
 from common.errors import UserError
 from common.images import find_images, read_image
 
+SPLITS = ("train", "val", "test")
+
 
 class ImageFolder:
     """One split of a folder of pictures.
@@ -21,7 +23,7 @@ class ImageFolder:
 
     def __init__(self, data_dir: str | Path, split: str):
         self.folder = Path(data_dir)
-        if all((self.folder / name).is_dir() for name in ("train", "val", "test")):
+        if all((self.folder / name).is_dir() for name in SPLITS):
             self.folder = self.folder / split
             self.paths = find_images(self.folder)
         else:
@@ -56,8 +58,10 @@ def open_pictures(data_dir: str | Path, split: str) -> CelebA | ImageFolder:
     """CelebA where its layout is found, else any folder of pictures.
 
     Raises:
-        UserError: the folder is missing or holds no pictures; the text says how to prepare one.
+        UserError: there is no such split, or the folder is missing or holds no pictures; the text says what to do.
     """
+    if split not in SPLITS:
+        raise UserError(f"there is no split {split!r}; choose from {', '.join(SPLITS)}")
     if find_celeba(data_dir) is not None:
         return CelebA(data_dir, split)
     if not Path(data_dir).is_dir():

@@ -11,8 +11,9 @@ import tyro
 
 from common import evaluation, metrics, regions
 from common.cityscapes import Photos, open_pairs
+from common.config import at_least
 from common.device import open_device
-from common.errors import UserError, one_line_errors
+from common.errors import one_line_errors
 from common.image_folder import open_pictures
 from common.images import from_network, to_network
 from context_encoder.holes import center
@@ -68,8 +69,7 @@ def evaluate(options: Options) -> dict:
         JSON values: rows (method -> score name -> [mean, standard error]), hole set, SHA-256, counts; under
         "pictures" the arrays behind them: truth, holes and each method's completions.
     """
-    if options.limit < 1:
-        raise UserError(f"--limit {options.limit}: at least one picture is needed")
+    at_least(options, limit=1, seed=0)
     network = load(options.weights)
     facts = network.facts
     kind = facts["holes"] if options.masks == "own" else options.masks

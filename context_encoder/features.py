@@ -13,6 +13,7 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
+from common.config import at_least
 from common.device import describe, open_device
 from common.errors import UserError, one_line_errors
 from common.images import Crop, crop_square, find_images, grid, read_image, to_network, write_image
@@ -108,8 +109,7 @@ def main(argv: list[str] | None = None) -> None:
     options = tyro.cli(Options, args=argv, prog="python -m context_encoder.features", description=__doc__)
     if options.output.suffix != ".npz":
         raise UserError(f"--output {options.output} must end in .npz")
-    if min(options.queries, options.neighbours, options.batch_size) < 1:
-        raise UserError("--queries, --neighbours and --batch-size must be 1 or more")
+    at_least(options, queries=1, neighbours=1, batch_size=1)
     place = open_device(options.device)
     network = load(options.weights)
     print(describe(place))

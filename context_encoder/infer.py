@@ -15,6 +15,7 @@ import tyro
 from common import completion, photos
 from common.blending import Blend
 from common.checkpoint import load_network, read_weights
+from common.config import at_least
 from common.device import describe, open_device
 from common.errors import UserError, one_line_errors
 from common.windows import WindowMode, plan
@@ -109,8 +110,8 @@ def complete_batch(network, images, holes, blend="poisson", window="auto", batch
 def trained_on(network: ContextEncoder) -> dict:
     """The picture side that the network knows, and the largest hole's share of it."""
     side, share = network.image_px, LARGEST_REGION
-    if network.output == "center":
-        share = 0.5 - 2 * network.overlap_px / side
+    if network.output == "center":  # two pixels less than it fills: a hole can grow by so much when it is resized
+        share = max(1, side // 2 - 2 * network.overlap_px - 2) / side
     return {"network_px": side, "largest_hole": share}
 
 
@@ -239,6 +240,7 @@ def composite(image: np.ndarray, predicted: np.ndarray, hole: np.ndarray) -> np.
 def main(argv: list[str] | None = None) -> None:
     """The command line. Exit status 1 if any photo of a folder failed."""
     options = tyro.cli(Options, args=argv, prog="python -m context_encoder.infer", description=__doc__)
+    at_least(options, batch_size=1, seed=0)
     if not options.input.exists():
         raise UserError(f"there is no picture or folder {options.input}")
     place = open_device(options.device)

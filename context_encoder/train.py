@@ -11,7 +11,7 @@ import numpy as np
 
 from common.batches import Batches
 from common.checkpoint import load_network, read_weights
-from common.config import choose
+from common.config import at_least, choose
 from common.device import describe, open_device
 from common.errors import UserError, one_line_errors
 from common.evaluation import mean_scores
@@ -184,6 +184,7 @@ def train(cfg: Config) -> Path:
 
 def check(cfg: Config) -> None:
     """Raises UserError for settings that cannot work, before anything is written."""
+    at_least(cfg, base_channels=1, bottleneck=1, noise_channels=0)
     px = cfg.image_px
     if px < 32 or px & (px - 1):
         raise UserError(f"--image-px {px} is no power of two from 32 up; the networks halve it down to 4")

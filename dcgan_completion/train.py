@@ -11,16 +11,15 @@ import numpy as np
 
 from common.batches import Batches
 from common.checkpoint import load_network, read_weights
-from common.config import choose
 from common.device import describe, open_device
-from common.errors import UserError, one_line_errors
+from common.errors import UserError
 from common.gradients import frozen, update
 from common.image_folder import open_pictures
 from common.images import crop_square, from_network, grid, to_network
 from common.runlog import Run
 from data.synthetic import write_faces as draw_pictures
 from dcgan_completion import losses
-from dcgan_completion.config import PRESETS, Config
+from dcgan_completion.config import Config
 from dcgan_completion.model import Discriminator, Generator
 
 import paddle

@@ -10,8 +10,9 @@ import numpy as np
 import tyro
 
 from common import evaluation
+from common.config import at_least
 from common.device import open_device
-from common.errors import UserError, one_line_errors
+from common.errors import one_line_errors
 from common.image_folder import open_pictures
 from common.images import from_network, to_network
 from glcic.infer import load
@@ -66,8 +67,7 @@ def evaluate(options: Options) -> dict:
     Returns:
         JSON values: what was scored, and `evaluation.scored`, which says more.
     """
-    if options.limit < 1:
-        raise UserError(f"--limit {options.limit}: at least one picture is needed")
+    at_least(options, limit=1, seed=0)
     network = load(options.weights)
     facts = network.facts
     pictures = open_pictures(options.data_dir, options.split)

@@ -15,6 +15,7 @@ import tyro
 from common import completion, photos
 from common.blending import Blend
 from common.checkpoint import load_network, read_weights
+from common.config import at_least
 from common.device import describe, open_device
 from common.errors import UserError, one_line_errors
 from common.windows import WindowMode, plan
@@ -123,6 +124,7 @@ def memory_megabytes(network: CompletionNetwork, photo_pixels: int, windows: lis
 def main(argv: list[str] | None = None) -> None:
     """The command line. Exit status 1 if any photo of a folder failed."""
     options = tyro.cli(Options, args=argv, prog="python -m glcic.infer", description=__doc__)
+    at_least(options, batch_size=1, seed=0)
     if not options.input.exists():
         raise UserError(f"there is no picture or folder {options.input}")
     place = open_device(options.device)
