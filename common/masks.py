@@ -11,7 +11,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 from PIL import Image, ImageOps
-from scipy.ndimage import distance_transform_edt
 
 from common import regions
 from common.errors import UserError
@@ -126,18 +125,7 @@ def freeform_in_band(height: int, width: int, low: float, high: float, rng: np.r
                 break
         if fewest <= hole.sum() <= most:
             return hole
-    return _with_area(hole, (fewest + most) // 2)
-
-
-def _with_area(hole: np.ndarray, pixels: int) -> np.ndarray:
-    """The hole grown or shrunk along its rim to exactly `pixels`: nearest pixels first, ties in reading order."""
-    missing = pixels - int(hole.sum())
-    inside = missing < 0
-    distance = distance_transform_edt(hole if inside else ~hole).ravel()
-    distance[distance == 0] = np.inf  # the other side of the rim
-    repaired = hole.copy()
-    repaired.ravel()[np.argsort(distance, kind="stable")[: abs(missing)]] = not inside
-    return repaired
+    return regions.with_area(hole, (fewest + most) // 2)
 
 
 def read_hole(
@@ -250,13 +238,13 @@ def evaluation_holes(
         kind: `center` (half of each side), `random` (a rectangle anywhere with sides of 3/8 to 1/2 of the picture's),
             `freeform` (brush strokes), `blocks`, `regions` and `noise` (see `common.regions`), or `area-1-10`,
             `area-10-20` ... `area-50-60` (strokes that cover this many percent, the upper end excluded).
-        shapes: of `regions`, from `regions.open_shapes`; None draws them.
+        shapes: of `regions`, from `regions.open_shapes`, and then the holes depend on it too; None draws figures.
 
     Returns:
         (bool [count, height, width], their `fingerprint`)
 
     Raises:
-        UserError: there is no such kind.
+        UserError: there is no such kind, or no hole of it fits so small a picture.
     """
     if kind not in KINDS:
         raise UserError(f"there are no holes of the kind {kind!r}; choose from {', '.join(KINDS)}")

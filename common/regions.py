@@ -1,27 +1,54 @@
-"""Holes of irregular shape: overlapping blocks, the shapes of objects, thresholded noise.
+"""Holes that are neither rectangles nor strokes: overlapping blocks, the shapes of objects, thresholded noise.
 
 A hole is bool [height, width], True where the picture is missing. All chance comes from the generator passed in.
-Everything is drawn with arithmetic, not with a drawing library, so that no version of one can change a hole.
+Outlines come from arithmetic, not from a drawing library, so that no version of one can change a hole.
 """
 
 import math
 from collections.abc import Callable
 from functools import lru_cache
+from itertools import chain, pairwise
 from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image
+from scipy.ndimage import affine_transform, distance_transform_edt, gaussian_filter
 
 from common.errors import UserError
+from common.images import MAX_PIXELS
 
 Shapes = Callable[[np.random.Generator], np.ndarray]  # draws one shape, bool [h, w], cropped to its box
 
-TRIES = 200  # of blocks, windows and regions, before a plain one is taken
-DRAWN_PX = 96  # canvas of the drawn shapes
-SMALLEST_OBJECT = 0.01  # share of its picture; smaller objects of the class maps are fragments
-PATTERN_CELLS, PATTERN_PX, PATTERN_LEVEL = 600, 10_000, 0.25  # of the noise pattern
-PATTERN_SCALE_PX = 128  # a picture this large sees the pattern at its own scale
+TRIES = 100  # squares, places or windows that do not fit, before the hole is repaired
+SMALLEST_OBJECT = 0.01  # share of its picture; what is smaller in a class map is a splinter of an object
+BORDER_PX = 5  # width of the border that runs around every object of a class map
+CACHED_MAPS = 256  # class maps whose objects are kept: about 20 MB
+FIGURE_PX = 96  # longer side of a drawn figure
+PATTERN_PX, PATTERN_LEVEL = 10_000, 0.25  # side of the enlarged noise pattern; what is below this share is hole
+PATTERN_CELLS = 600  # side of the noise pattern before it is enlarged
+PATTERN_SCALE_PX = 128  # short side of the largest picture that sees the pattern at its own scale
+
+
+def _pixels(share: tuple[float, float], height: int, width: int) -> tuple[int, int]:
+    """Fewest and most pixels of a hole whose part of the picture lies between the ends of `share`."""
+    fewest, most = math.floor(share[0] * height * width) + 1, math.ceil(share[1] * height * width) - 1
+    if not fewest <= most < height * width:
+        raise UserError(
+            f"no hole covers {share[0]:.1%} to {share[1]:.1%} of {width} x {height} px; use a larger picture"
+        )
+    return fewest, most
+
+
+def with_area(hole: np.ndarray, pixels: int) -> np.ndarray:
+    """The hole grown or shrunk along its rim to exactly `pixels`: nearest pixels first, ties in reading order."""
+    missing = pixels - int(hole.sum())
+    inside = missing < 0
+    distance = distance_transform_edt(hole if inside else ~hole).ravel()
+    distance[distance == 0] = np.inf  # the other side of the rim
+    repaired = hole.copy()
+    repaired.ravel()[np.argsort(distance, kind="stable")[: abs(missing)]] = not inside
+    return repaired
 
 
 # ---- blocks
@@ -30,23 +57,27 @@ PATTERN_SCALE_PX = 128  # a picture this large sees the pattern at its own scale
 def blocks(height: int, width: int, rng: np.random.Generator, share: tuple[float, float] = (0.2, 0.25)) -> np.ndarray:
     """Several overlapping squares that cover `share` of the picture together.
 
-    Pathak et al. 2016, Sec. 3.3: smaller, possibly overlapping blocks, up to a quarter of the picture. No code was
-    released; sides are 1/8 to 3/8 of the short side (16 to 48 px of 128), and a square that would go beyond the upper
-    end is drawn anew. Pictures of a few pixels may get less.
+    Pathak et al. 2016, Sec. 3.3: several smaller, possibly overlapping blocks, up to a quarter of the picture. No code
+    was released: here sides are 1/8 to 3/8 of the short side (16 to 48 px of 128), places uniform among those inside
+    the picture, and a square that would go beyond the upper end is dropped.
+
+    Raises:
+        UserError: no whole number of pixels of this picture lies in the share.
     """
-    hole, short = np.zeros((height, width), bool), min(height, width)
-    fewest, most = math.ceil(share[0] * hole.size), math.floor(share[1] * hole.size)
-    shortest, longest = max(1, short // 8), max(1, short * 3 // 8)
-    for _ in range(TRIES):
-        if hole.sum() >= fewest:
-            break
-        before = hole.copy()
-        side = int(rng.integers(shortest, longest, endpoint=True))
+    fewest, most = _pixels(share, height, width)
+    short, pixels, dropped = min(height, width), 0, 0
+    hole = np.zeros((height, width), bool)
+    while pixels < fewest and dropped < TRIES:
+        side = int(rng.integers(max(1, short // 8), max(1, short * 3 // 8), endpoint=True))
         top, left = (int(rng.integers(0, length - side, endpoint=True)) for length in (height, width))
-        hole[top : top + side, left : left + side] = True
-        if hole.sum() > most:
-            hole, longest = before, max(shortest, side - 1)
-    return hole
+        square = hole[top : top + side, left : left + side]
+        new = square.size - int(square.sum())
+        if 0 < new <= most - pixels:
+            square[:] = True
+            pixels += new
+        else:
+            dropped += 1
+    return hole if pixels >= fewest else with_area(hole, fewest)
 
 
 # ---- regions
@@ -56,79 +87,127 @@ def open_shapes(voc_dir: str | Path | None) -> Shapes:
     """What draws the shapes of random regions.
 
     Args:
-        voc_dir: PASCAL VOC 2012, or its folder SegmentationClass: the objects of its class maps, read as needed. None:
-            drawn figures of a body, limbs and a head.
+        voc_dir: PASCAL VOC 2012: the objects of its class maps, each read when it is drawn. The folder that holds
+            SegmentationClass, that folder itself, or the one above VOCdevkit. None: drawn figures, for which nothing
+            is needed.
+
+    Returns:
+        generator -> bool [h, w], a shape cropped to its box. Safe to call from several threads. Raises UserError for a
+        class map that is broken or none, and where no class map holds an object.
 
     Raises:
-        UserError: there is no such folder, or no class map in it; later, from the shapes, a broken class map.
+        UserError: there is no such folder, no class map in it, or the first one is broken or none.
     """
     if voc_dir is None:
         return _figure
     folder = Path(voc_dir)
-    for inside in (folder / "SegmentationClass", *folder.glob("VOCdevkit/VOC2012/SegmentationClass"), folder):
-        if inside.is_dir() and any(inside.glob("*.png")):
-            return _objects(sorted(inside.glob("*.png")))
-    what = "is no folder" if not folder.is_dir() else "holds no SegmentationClass/*.png"
-    raise UserError(
-        f"{folder} {what}; give the folder of PASCAL VOC 2012 (`python -m data.prepare voc --help`), or none for drawn "
-        "shapes"
-    )
+    advice = "give the folder of PASCAL VOC 2012 (`python -m data.prepare voc --help`), or none for drawn shapes"
+    if not folder.is_dir():
+        raise UserError(f"{folder} is no folder; {advice}")
+    places = (folder / above / "SegmentationClass" for above in (".", "VOC2012", "VOCdevkit/VOC2012"))
+    inside = next((place for place in places if place.is_dir()), folder)
+    paths = sorted(path for path in inside.glob("*.png") if not path.name.startswith("."))
+    if not paths:
+        raise UserError(f"{folder} holds no SegmentationClass/*.png; {advice}")
+    read = lru_cache(CACHED_MAPS)(_objects_of)
+    read(paths[0])  # the wrong folder is told now, not in the middle of a training
 
-
-def _objects(paths: list[Path]) -> Shapes:
     def draw(rng: np.random.Generator) -> np.ndarray:
-        for _ in range(TRIES):
-            found = _objects_of(paths[int(rng.integers(len(paths)))])
-            if found:
-                return found[int(rng.integers(len(found)))]
-        raise UserError(f"the class maps in {paths[0].parent} hold no object")
+        for number in chain(rng.integers(len(paths), size=TRIES), range(len(paths))):  # few maps may hold an object
+            objects = read(paths[number])
+            if objects:
+                return objects[int(rng.integers(len(objects)))]
+        raise UserError(f"the class maps in {inside} hold no object; {advice}")
 
     return draw
 
 
-@lru_cache(maxsize=256)
 def _objects_of(path: Path) -> list[np.ndarray]:
-    """The connected objects of a class map, borders (255) included, each bool and cropped to its box."""
-    try:
-        with Image.open(path) as opened:
-            if opened.mode not in ("P", "L"):
-                raise UserError(f"{path} is no class map but a picture of mode {opened.mode}")
-            ids = np.asarray(opened)
-    except (OSError, ValueError, SyntaxError) as problem:
-        raise UserError(f"cannot read the class map {path}: {problem}") from None
-    if ((ids > 20) & (ids < 255)).any():
-        raise UserError(f"{path} is no class map: it has values other than 0 to 20 and 255")
-    _, labels, stats, _ = cv2.connectedComponentsWithStats((ids > 0).astype(np.uint8), connectivity=8)
+    """The objects of a class map: connected regions of one class with the border around them, cropped to their box."""
+    ids = _read_class_map(path)
     objects = []
-    for number, (left, top, columns, rows, pixels) in enumerate(stats[1:].tolist(), 1):
-        box = np.s_[top : top + rows, left : left + columns]
-        mine = labels[box] == number
-        if pixels >= SMALLEST_OBJECT * ids.size and (ids[box][mine] < 255).any():
-            objects.append(mine)
+    for kind in np.flatnonzero(np.bincount(ids.ravel(), minlength=21)[1:21]) + 1:
+        _, labels, stats, _ = cv2.connectedComponentsWithStats((ids == kind).astype(np.uint8), connectivity=8)
+        for number, (left, top, columns, rows, pixels) in enumerate(stats[1:].tolist(), 1):
+            if pixels < SMALLEST_OBJECT * ids.size:
+                continue
+            reach = [
+                slice(max(0, at - BORDER_PX), at + long + BORDER_PX) for at, long in ((top, rows), (left, columns))
+            ]
+            here, border = labels[tuple(reach)] == number, ids[tuple(reach)] == 255
+            for _ in range(BORDER_PX):  # pixel by pixel, so that the shape stays connected
+                here |= border & cv2.dilate(here.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+            objects.append(_cropped(here))
     return objects
 
 
-def _figure(rng: np.random.Generator) -> np.ndarray:
-    """A body with a wavy outline, two to five tapering limbs, and often a head."""
-    y, x = np.mgrid[:DRAWN_PX, :DRAWN_PX] - (DRAWN_PX - 1) / 2
-    angle, far = np.arctan2(y, x), np.hypot(x, y / rng.uniform(0.8, 1.8))
-    outline = np.full_like(angle, DRAWN_PX * rng.uniform(0.13, 0.22))
-    base = outline.copy()
-    for waves in range(2, 7):
-        outline += base * rng.uniform(0, 0.7) / waves * np.cos(waves * angle + rng.uniform(0, 2 * math.pi))
-    shape = far <= outline
-    for limb in range(int(rng.integers(2, 6))):
-        towards, reach = rng.uniform(0, 2 * math.pi), DRAWN_PX * rng.uniform(0.28, 0.46)
-        along = x * math.cos(towards) + y * math.sin(towards)
-        bend = rng.uniform(-0.25, 0.25) * np.clip(along, 0, reach) ** 2 / reach
-        across = np.abs(-x * math.sin(towards) + y * math.cos(towards) - bend)
-        thick = DRAWN_PX * rng.uniform(0.03, 0.09) * (1.4 - 0.8 * np.clip(along / reach, 0, 1))
-        shape |= (along >= 0) & (along <= reach) & (across <= thick)
-        if limb == 0 and rng.random() < 0.7:
-            centre = reach * math.cos(towards), reach * math.sin(towards)
-            shape |= np.hypot(x - centre[0], y - centre[1]) <= DRAWN_PX * rng.uniform(0.06, 0.12)
+def _read_class_map(path: Path) -> np.ndarray:
+    """uint8 [h, w]: 0 background, 1 to 20 classes, 255 border."""
+    try:
+        with Image.open(path) as opened:
+            if opened.width * opened.height > MAX_PIXELS:
+                raise UserError(f"{path} is {opened.width} x {opened.height} px; the limit is {MAX_PIXELS:,} pixels")
+            numbered, ids = opened.mode in ("P", "L"), np.array(opened)
+    except UserError:
+        raise
+    except Exception as problem:  # Pillow raises a dozen kinds of exception for broken files
+        reason = getattr(problem, "strerror", None) or f"not a picture, or a broken one ({problem})"
+        raise UserError(f"cannot read the class map {path}: {reason}") from None
+    if not numbered or ((ids > 20) & (ids < 255)).any():
+        raise UserError(
+            f"{path} is no class map (numbers 0 to 20 and 255) but a photo or drawing; give the SegmentationClass "
+            "of PASCAL VOC 2012"
+        )
+    return ids
+
+
+def _cropped(shape: np.ndarray) -> np.ndarray:
     rows, columns = np.flatnonzero(shape.any(1)), np.flatnonzero(shape.any(0))
     return shape[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def _figure(rng: np.random.Generator) -> np.ndarray:
+    """A figure like a creature's silhouette: trunk, mostly a head, one to three pairs of limbs, grown together."""
+    bones = _bones(rng)
+    thickest = bones[:, 4:].max(1, keepdims=True)
+    low = (np.minimum(bones[:, :2], bones[:, 2:4]) - thickest).min(0) - 0.1
+    high = (np.maximum(bones[:, :2], bones[:, 2:4]) + thickest).max(0) + 0.1
+    x, y = (np.arange(low[axis], high[axis], (high - low).max() / FIGURE_PX) for axis in (0, 1))
+    sway, turns, start = rng.uniform(0.02, 0.06, 2), rng.uniform(2, 5, 2), rng.uniform(0, 2 * math.pi, 2)
+    x, y = (  # so that no edge is straight
+        x + sway[0] * np.cos(turns[0] * y + start[0])[:, None],
+        y[:, None] + sway[1] * np.cos(turns[1] * x + start[1]),
+    )
+    field = np.zeros(x.shape)
+    for x0, y0, x1, y1, r0, r1 in bones:
+        across, down = x1 - x0, y1 - y0
+        along = np.clip(((x - x0) * across + (y - y0) * down) / (across**2 + down**2), 0, 1)
+        distance = np.sqrt((x - x0 - along * across) ** 2 + (y - y0 - along * down) ** 2)
+        field += np.exp((r0 + along * (r1 - r0) - distance) / 0.04)  # the sum of two rounds the corner between them
+    return _cropped(field >= 1)
+
+
+def _bones(rng: np.random.Generator) -> np.ndarray:
+    """Float [n, 6]: x and y of both ends of each bone and its radius there; the trunk is 1 long."""
+    bones = []
+
+    def grow(at: tuple[float, float], towards: float, length: float, radii: tuple) -> list[tuple[float, float]]:
+        joints = [at]
+        for radius, following in pairwise(radii):
+            (x, y), towards = joints[-1], towards + rng.uniform(-0.5, 0.5)
+            joints.append((x + length * math.cos(towards), y + length * math.sin(towards)))
+            bones.append((x, y, *joints[-1], radius, following))
+        return joints
+
+    joints = grow((0, 0), 0, 0.5, rng.uniform(0.12, 0.36, 3))
+    if rng.random() < 0.7:
+        grow(joints[-1], rng.uniform(-0.8, 0.8), rng.uniform(0.15, 0.3), (0.12, 0.1, rng.uniform(0.12, 0.22)))
+    for _ in range(int(rng.integers(1, 4))):
+        joint, towards = joints[int(rng.integers(3))], rng.choice((-1, 1)) * rng.uniform(0.7, 2.4)
+        length, radius = rng.uniform(0.25, 0.5), rng.uniform(0.07, 0.15)
+        for aside in (-0.4, 0.4):
+            grow(joint, towards + aside, length, (radius, radius, radius / 2))
+    return np.array(bones)
 
 
 def region(
@@ -141,25 +220,49 @@ def region(
     """The shape of an object, deformed and laid anywhere, so that it covers `share` of the picture.
 
     Pathak et al. 2016, Sec. 3.3: arbitrary shapes from PASCAL VOC 2012, deformed and pasted at arbitrary places, up to
-    a quarter of the picture. Here a shape is mirrored, turned by any angle, stretched by up to 1.4, scaled, and placed
-    with its middle anywhere in the picture; its edge may cut it.
+    a quarter of the picture; at least a twentieth here. A shape is mirrored, stretched to up to twice its aspect,
+    turned by any angle, scaled and laid with its middle anywhere in the picture, whose edge may cut it. Where no shape
+    fits, the best is grown or shrunk along its rim.
+
+    Args:
+        shapes: what draws a shape, see `open_shapes`.
+
+    Raises:
+        UserError: no whole number of pixels of this picture lies in the share; whatever `shapes` raises.
     """
-    y, x = np.mgrid[:height, :width].astype(np.float32)
+    fewest, most = _pixels(share, height, width)
+    best, amiss = np.zeros((height, width), bool), math.inf
+    best[height // 2, width // 2] = True
     for _ in range(TRIES):
-        shape = shapes(rng)
-        stretch, angle = math.exp(rng.uniform(-0.34, 0.34)), rng.uniform(0, 2 * math.pi)
-        size = math.sqrt(rng.uniform(*share) * height * width / shape.sum())  # picture pixels per shape pixel
-        sides = size * stretch * rng.choice([-1, 1]), size / stretch
-        down, right = y - rng.uniform(0, height), x - rng.uniform(0, width)
-        column = (right * math.cos(angle) + down * math.sin(angle)) / sides[0] + shape.shape[1] / 2
-        row = (down * math.cos(angle) - right * math.sin(angle)) / sides[1] + shape.shape[0] / 2
-        on = (row >= 0) & (row < shape.shape[0]) & (column >= 0) & (column < shape.shape[1])
-        hole = np.zeros((height, width), bool)
-        hole[on] = shape[row[on].astype(int), column[on].astype(int)]
-        if share[0] <= hole.mean() <= share[1]:
+        hole = _laid(shapes(rng), height, width, rng.uniform(*share) * height * width, rng)
+        pixels = int(hole.sum())
+        if fewest <= pixels <= most:
             return hole
-    middle = (y / height - 0.5) ** 2 + (x / width - 0.5) ** 2
-    return middle <= sum(share) / 2 / math.pi  # an ellipse, for pictures that no shape fits
+        if pixels and max(fewest - pixels, pixels - most) < amiss:
+            best, amiss = hole, max(fewest - pixels, pixels - most)
+    return with_area(best, min(max(int(best.sum()), fewest), most))
+
+
+def _laid(shape: np.ndarray, height: int, width: int, pixels: float, rng: np.random.Generator) -> np.ndarray:
+    """The shape deformed, at a size of about `pixels` and with its middle anywhere in a picture."""
+    stretch, angle = 2 ** rng.uniform(-0.5, 0.5), rng.uniform(0, 2 * math.pi)
+    scale = math.sqrt(pixels / shape.sum())
+    down, across = scale / stretch, scale * stretch * rng.choice((-1, 1))
+    turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
+    laid = turn * (down, across)  # (row, column) of the shape -> of the picture
+    middle, reach = rng.uniform(0, (height, width)), np.abs(laid) @ shape.shape / 2
+    low = np.clip(np.floor(middle - reach), 0, (height, width)).astype(int)
+    high = np.clip(np.ceil(middle + reach), 0, (height, width)).astype(int)
+    back = np.linalg.inv(laid)
+    padded = np.pad(shape, 3).astype(np.float32)
+    if scale > 1:
+        padded = gaussian_filter(padded, 1)  # no steps along the edge
+    offset = back @ (low + 0.5 - middle) + np.array(padded.shape) / 2 - 0.5
+    hole = np.zeros((height, width), bool)
+    if (high > low).all():
+        box = affine_transform(padded, back, offset, output_shape=tuple(high - low), order=1)
+        hole[low[0] : high[0], low[1] : high[1]] = box >= 0.5
+    return hole
 
 
 # ---- noise
@@ -167,7 +270,7 @@ def region(
 
 @lru_cache(maxsize=1)
 def noise_pattern(seed: int) -> np.ndarray:
-    """The grid behind the thresholded noise of Pathak et al.'s release: uniform in 0..255, [600, 600]."""
+    """The noise behind the pattern of `noise`, float [600, 600], uniform in 0..255; depends on the seed only."""
     return np.random.default_rng(seed).uniform(0, 255, (PATTERN_CELLS, PATTERN_CELLS))
 
 
@@ -178,43 +281,57 @@ def noise(
     pattern: np.ndarray,
     share: tuple[float, float] = (0.2, 0.3),
 ) -> np.ndarray:
-    """A window of the noise pattern that covers `share` of the picture.
+    """A window of a fixed pattern of blobs (about 17 px wide) that covers `share` of the picture.
 
-    Pathak et al.'s train_random.lua: the grid enlarged to 10,000 x 10,000 px (cubic, a = -0.5, corners aligned), all
-    below a quarter of the range is hole; windows at random places until one fits. Only the window is computed. For
-    pictures whose short side is longer than 128 px the pattern grows with them: over many of its blobs the share would
-    settle at 17 % and no window would ever fit.
+    The random regions of Pathak et al.'s published code: noise of 600 x 600 cells is enlarged to 10,000 x 10,000 px
+    (cubic, a = -0.5, corners aligned), what is below a quarter of its range is hole, and windows at uniform places are
+    drawn until one fits. Only the window is computed here.
+
+    The code was published for 64 and 128 px. Over many blobs the share settles at the pattern's 17 %, and no window
+    would fit; so a picture whose short side is longer than 128 px gets what one of 128 px would, enlarged. A picture
+    so long that no window fits all the same has the threshold raised until it does.
+
+    Args:
+        pattern: see `noise_pattern`.
+
+    Raises:
+        UserError: no whole number of pixels of this picture lies in the share.
     """
-    shrink = min(1.0, PATTERN_SCALE_PX / min(height, width))
-    best, closest = None, math.inf
+    fewest, most = _pixels(share, height, width)
+    step = min(1.0, PATTERN_SCALE_PX / min(height, width))
+    coarse = slice(None, None, max(1, min(height, width) // PATTERN_SCALE_PX))
     for _ in range(TRIES):
-        starts = (rng.uniform(0, PATTERN_PX - length * shrink) for length in (height, width))
+        starts = (int(rng.uniform(0, PATTERN_PX - length * step)) for length in (height, width))
         rows, columns = (
-            _cubic(int(start) + np.arange(length) * shrink, len(pattern))
+            start + (np.arange(length) + 0.5) * step - 0.5
             for start, length in zip(starts, (height, width), strict=True)
         )
-        (first, row_weights), (left, column_weights) = rows, columns
-        part = pattern[first : first + row_weights.shape[1], left : left + column_weights.shape[1]]
-        hole = row_weights @ part @ column_weights.T < PATTERN_LEVEL * 255
-        covered = hole.mean()
-        if share[0] < covered < share[1]:
-            return hole
-        away = max(share[0] - covered, covered - share[1])
-        if away < closest:
-            best, closest = hole, away
-    return best
+        glance = _enlarged(pattern, rows[coarse], columns[coarse]) < PATTERN_LEVEL * 255  # all of a small picture
+        if share[0] < glance.mean() < share[1]:
+            hole = _enlarged(pattern, rows, columns) < PATTERN_LEVEL * 255
+            if fewest <= hole.sum() <= most:
+                return hole
+    values, wanted = _enlarged(pattern, rows, columns), int(rng.integers(fewest, most, endpoint=True))
+    return values <= np.partition(values.ravel(), wanted - 1)[wanted - 1]
 
 
-def _cubic(places: np.ndarray, cells: int) -> tuple[int, np.ndarray]:
-    """First cell and weights [places, cells from there] that interpolate a line of cells at pattern pixels."""
-    at = places * (cells - 1) / (PATTERN_PX - 1)
-    base = np.floor(at).astype(int)
-    first = max(0, base[0] - 1)
-    weights = np.zeros((len(at), min(cells, base[-1] + 3) - first))
-    for step in range(-1, 3):
-        distance = np.abs(at - base - step)
-        near = ((1.5 * distance - 2.5) * distance) * distance + 1
-        farther = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
-        weight = np.where(distance <= 1, near, np.where(distance < 2, farther, 0))
-        np.add.at(weights, (np.arange(len(at)), np.clip(base + step, 0, cells - 1) - first), weight)
-    return first, weights
+def _enlarged(pattern: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """The enlarged pattern's values at these rows and columns, which count its pixels from 0 to PATTERN_PX - 1."""
+    down, across = (
+        places * ((cells - 1) / (PATTERN_PX - 1)) for places, cells in zip((rows, columns), pattern.shape, strict=True)
+    )
+    top, left = max(0, math.floor(down[0]) - 1), max(0, math.floor(across[0]) - 1)
+    part = pattern[top : math.floor(down[-1]) + 3, left : math.floor(across[-1]) + 3]
+    return _cubic(_cubic(part.T, across - left).T, down - top)
+
+
+def _cubic(cells: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Between the rows of `cells` [n, m] at fractional `places`: [places, m]; beyond its ends it goes on as there."""
+    base = np.floor(places).astype(int)
+    past = (places - base)[:, None]
+    between = np.zeros((len(places), cells.shape[1]))
+    for step in (-1, 0, 1, 2):
+        far = np.abs(past - step)
+        weight = (1.5 * far - 2.5) * far**2 + 1 if step in (0, 1) else ((2.5 - 0.5 * far) * far - 4) * far + 2
+        between += weight * cells[np.clip(base + step, 0, len(cells) - 1)]
+    return between

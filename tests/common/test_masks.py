@@ -83,14 +83,6 @@ def test_freeform_in_band_keeps_its_promise(size, low):
         assert max(low, 1) / 100 <= share < (low + 10) / 100
 
 
-@pytest.mark.parametrize("wanted", [1, 77, 600, 1023])
-def test_repair_gives_the_exact_area_and_changes_the_rim_only(wanted):
-    hole = masks.rectangle(32, 32, (10, 20), rng(3))
-    repaired = masks._with_area(hole, wanted)
-    assert repaired.sum() == wanted
-    assert (repaired & hole).sum() == min(wanted, hole.sum())
-
-
 def test_band_too_narrow_for_the_brush_is_repaired_not_searched_for_ever(monkeypatch):
     monkeypatch.setattr(masks, "BAND_TRIES", 1)
     shares = [masks.freeform_in_band(40, 40, 0.5, 0.5 + 1 / 1600, rng(seed)).sum() for seed in range(5)]
@@ -282,6 +274,25 @@ def test_evaluation_holes_are_what_their_kind_says():
     assert shares.min() >= 0.2 and shares.max() < 0.3 and shares.max() - shares.min() > 0.06
 
 
+@pytest.mark.parametrize(("kind", "low", "high"), [("blocks", 0.2, 0.25), ("regions", 0.05, 0.25), ("noise", 0.2, 0.3)])
+def test_irregular_holes_keep_their_shares(kind, low, high):
+    shares = masks.evaluation_holes(kind, 150, 48, 64)[0].mean((1, 2))
+    assert low <= shares.min() and shares.max() <= high and np.ptp(shares) > (high - low) / 2
+
+
+def test_regions_take_the_shapes_they_are_given():
+    def stripe(rng):
+        return np.ones((1, 4), bool)
+
+    drawn, stripes = (masks.evaluation_holes("regions", 40, 64, 64, 0, shapes)[0] for shapes in (None, stripe))
+    assert (drawn != stripes).any((1, 2)).all()
+    # A bar's outline has no dents: on every line across the picture it is one run.
+    starts = np.diff(np.pad(stripes, ((0, 0), (0, 0), (1, 0))).astype(int), axis=2) == 1
+    assert (starts.sum(2) <= 1).all()
+    drawn_starts = np.diff(np.pad(drawn, ((0, 0), (0, 0), (1, 0))).astype(int), axis=2) == 1
+    assert (drawn_starts.sum(2) > 1).any(1).mean() > 0.5
+
+
 def test_unknown_kind_lists_the_kinds():
     with pytest.raises(UserError, match=r"'triangle'.*center.*area-50-60"):
         masks.evaluation_holes("triangle", 1, 32, 32)
@@ -290,10 +301,18 @@ def test_unknown_kind_lists_the_kinds():
 def test_evaluation_sets_never_change():
     # Frozen on purpose: published figures name these sums. If this fails, raise GENERATOR_VERSION and say so.
     digests = {
-        kind: masks.evaluation_holes(kind, 20, 128, 128)[1][:12] for kind in ("random", "freeform", "area-20-30")
+        kind: masks.evaluation_holes(kind, 20, 128, 128)[1][:12]
+        for kind in ("random", "freeform", "area-20-30", "blocks", "regions", "noise")
     }
     assert masks.GENERATOR_VERSION == 1
-    assert digests == {"random": "dee0b6e1e12f", "freeform": "c7fd042d80dd", "area-20-30": "d515f80264f2"}
+    assert digests == {
+        "random": "dee0b6e1e12f",
+        "freeform": "c7fd042d80dd",
+        "area-20-30": "d515f80264f2",
+        "blocks": "dd05177aac88",
+        "regions": "f1d11f76b5b0",
+        "noise": "bd3e974af4bf",
+    }
 
 
 def test_bounding_boxes_join_diagonals_and_are_sorted():
