@@ -1,0 +1,71 @@
+"""Who moves in a step and how often, the average, and that a run goes on exactly where it stopped."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from common.checkpoint import newest_state
+from common.errors import UserError
+from data.synthetic import write_faces
+from dcgan_completion import train as dcgan_train
+from dcgan_completion.config import ARTICLE, PRESETS, TINY
+
+import paddle
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory):
+    return write_faces(tmp_path_factory.mktemp("faces") / "drawn", count=60)
+
+
+def test_one_step_of_d_then_two_of_g_on_the_same_z(monkeypatch):
+    """The article's code: D once, G twice."""
+    cfg = dataclasses.replace(TINY, generator_steps=ARTICLE.generator_steps)
+    nets, optimizers = dcgan_train.build(cfg)
+    order, points = [], []
+    for name, optimizer in optimizers.items():
+        step = optimizer.step
+        monkeypatch.setattr(optimizer, "step", lambda name=name, step=step: (order.append(name), step()))
+    nets["generator"].register_forward_pre_hook(lambda layer, inputs: points.append(inputs[0].numpy()))
+    dcgan_train.train_step(nets, optimizers, paddle.randn([4, 3, 32, 32]), cfg)
+    assert order == ["discriminator", "generator", "generator"]
+    assert len(points) == 2 and (points[0] == points[1]).all() and np.abs(points[0]).max() <= 1
+
+
+def test_the_average_follows_by_its_decay():
+    cfg = dataclasses.replace(TINY, average_decay=0.75)
+    nets, optimizers = dcgan_train.build(cfg)
+    start = nets["generator"].deconv1.weight.numpy().copy()
+    dcgan_train.train_step(nets, optimizers, paddle.randn([4, 3, 32, 32]), cfg)
+    now = nets["generator"].deconv1.weight.numpy()
+    assert (now != start).any()
+    np.testing.assert_allclose(nets["average"].deconv1.weight.numpy(), 0.75 * start + 0.25 * now, atol=1e-7)
+    np.testing.assert_array_equal(nets["average"].norm1._mean.numpy(), nets["generator"].norm1._mean.numpy())
+
+
+def test_resume_is_exact(faces, tmp_path):
+    """6 steps = 3 + 3: weights, moments and the average."""
+    cfg = dataclasses.replace(TINY, data_dir=faces, device="cpu", decay_steps=0, total_steps=6)
+    dcgan_train.train(dataclasses.replace(cfg, run_dir=tmp_path / "whole"))
+    dcgan_train.train(dataclasses.replace(cfg, run_dir=tmp_path / "parts", total_steps=3))
+    dcgan_train.train(dataclasses.replace(cfg, run_dir=tmp_path / "parts", workers=0))
+    whole, parts = (
+        load_file(newest_state(tmp_path / name / "checkpoints") / "state.safetensors") for name in ("whole", "parts")
+    )
+    assert whole.keys() == parts.keys() and any(name.startswith("average.") for name in whole)
+    for name in whole:
+        np.testing.assert_array_equal(whole[name], parts[name], err_msg=name)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_fit_together(preset):
+    dcgan_train.check(dataclasses.replace(PRESETS[preset][1], preset=preset, data_dir=Path("somewhere")))
+
+
+def test_settings_that_cannot_work():
+    for changes, told in (({"image_px": 48}, "48 is no power of two"), ({"generator_steps": 0}, "one or more")):
+        with pytest.raises(UserError, match=told):
+            dcgan_train.check(dataclasses.replace(TINY, data_dir=Path("somewhere"), **changes))
