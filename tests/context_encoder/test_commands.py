@@ -59,15 +59,16 @@ def photo(folder, height=47, width=33, name="in.png"):
 # ---- train
 
 
-def test_train_without_data_says_how_to_get_some(capsys, tmp_path):
-    run = ("--run-dir", tmp_path / "run")
+def test_train_without_data_says_how_to_get_some(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = ("--run-dir", tmp_path / "run", "--total-steps", "1", "--batch-size", "1", *SMALL)
     line = fails(capsys, ce_train.main, "cpu", *run)
     assert "--data-dir" in line and "quick" in line
     line = fails(capsys, ce_train.main, "paper-random-region", *run, "--data-dir", tmp_path / "nowhere")
     assert "nowhere" in line and "data.prepare" in line and "quick" in line
     (tmp_path / "empty").mkdir()
     assert "no picture in" in fails(capsys, ce_train.main, "cpu", *run, "--data-dir", tmp_path / "empty")
-    assert not (tmp_path / "run").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
 
 
 @pytest.mark.parametrize(
