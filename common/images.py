@@ -136,6 +136,8 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
 
 
+ALIGNED = (178, 218)  # width and height of CelebA's aligned pictures
+
 Crop = Literal["squash", "square178", "center108", "random160", "center", "random"]
 
 
@@ -144,8 +146,9 @@ def crop_square(image: np.ndarray, crop: Crop, size_px: int, rng: np.random.Gene
 
     Args:
         crop: `squash` resizes both sides, aspect lost; `square178` and `center108` cut that square from the middle
-            (aligned CelebA is 178 x 218); `center` cuts the largest square; `random160` resizes the short side to
-            160..178 parts of 160 and cuts a random square, `random` to 256..384 parts of 256.
+            (aligned CelebA is 178 x 218; from pictures of its shape at another size, a square of that share);
+            `center` cuts the largest square; `random160` resizes the short side to 160..178 parts of 160 and cuts a
+            random square, `random` to 256..384 parts of 256.
         rng: used by the two random crops only.
     """
     height, width = image.shape[:2]
@@ -159,7 +162,8 @@ def crop_square(image: np.ndarray, crop: Crop, size_px: int, rng: np.random.Gene
         top = int(rng.integers(0, image.shape[0] - size_px, endpoint=True))
         left = int(rng.integers(0, image.shape[1] - size_px, endpoint=True))
         return image[top : top + size_px, left : left + size_px]
-    side = min(height, width, {"square178": 178, "center108": 108}.get(crop, height + width))
+    scale = width / ALIGNED[0] if abs(height - width * ALIGNED[1] / ALIGNED[0]) <= 1 else 1
+    side = min(height, width, {"square178": round(178 * scale), "center108": round(108 * scale)}.get(crop, width))
     top, left = (height - side) // 2, (width - side) // 2
     return resize(image[top : top + side, left : left + side], size_px, size_px)
 

@@ -23,10 +23,10 @@ class Config(RunSettings):
     image_px: int = 64
     """side of the pictures, a power of two from 8 [article]"""
     crop: Crop = "center108"
-    """how a picture becomes a square: center108 cuts the face out of aligned CelebA [Yeh et al., Sec. 4; the article
-    aligns with OpenFace, D9]"""
+    """how a picture becomes a square: center108 cuts the face out of aligned CelebA, at any scale
+    [Yeh et al.; the article aligns with OpenFace, D9]"""
     flip: bool = False
-    """mirror half of the pictures [Yeh et al., Sec. 4]"""
+    """mirror half of the pictures [Yeh et al.]"""
 
     variant: Variant = "article"
     """article: 5x5 kernels as TensorFlow lays them; wide: the last revision of its code; 4x4: pytorch/examples
@@ -46,7 +46,7 @@ class Config(RunSettings):
     decay_steps: int = 0
     """last steps, over which the learning rate falls evenly to zero; 0 keeps it [ours, D10]"""
     average_decay: float = 0.0
-    """keep a moving average of the generator with this decay and save it as the generator; 0 keeps none [ours]"""
+    """keep a moving average of the generator with this decay and save it as the generator; 0 keeps none [ours, D13]"""
     init_generator: Path | None = None
     """weights to start both networks from; their arguments come from the file [ours]"""
 
@@ -69,10 +69,9 @@ CPU = replace(
 
 QUICK = replace(
     CPU,
-    total_steps=1_200,
-    batch_size=32,
+    total_steps=700,
     base_channels=16,
-    decay_steps=600,
+    decay_steps=350,
     average_decay=0.99,
     preview_steps=200,
 )

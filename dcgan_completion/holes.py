@@ -16,7 +16,7 @@ PATTERN_SEED = 0  # one pattern for all pictures; their windows of it differ
 
 
 def hole(kind: str, side_px: int, rng: np.random.Generator, scale: float = 0.25) -> np.ndarray:
-    """Draws one hole for a square picture.
+    """Draws one hole for a square picture, for each its own (the article's code has one for all of a run, D14).
 
     Args:
         kind: one of `KINDS`.

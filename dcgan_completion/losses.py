@@ -50,7 +50,7 @@ def importance_weights(mask, window: int = 7):
     """The W of the CVPR paper: a known pixel counts as much as its neighbourhood is missing; the hole does not count.
 
     W_i = the mean of 1 - M over the window x window pixels around i if M_i = 1, else 0. At the picture's edge the mean
-    is over the neighbours that exist. Farther from a hole than (window - 1) / 2 pixels nothing counts.
+    is over the neighbours that exist (D6). Farther from a hole than (window - 1) / 2 pixels nothing counts.
 
     Args:
         mask: float32 [N, 1, H, W], 1 in the hole.
@@ -78,10 +78,10 @@ def lowres_loss(generated, image, factor: int = 8):
 
 
 def perceptual_loss(logits, form: PerceptualForm = "non-saturating"):
-    """How little G(z) looks like a picture: -log D(G(z)) as all the codes have it, or log(1 - D(G(z))) of the papers.
+    """How little G(z) looks like a picture: -log D(G(z)) of all the codes, or log(1 - D(G(z))) of the papers (D2).
 
     Added to the contextual loss with its weight lambda. The codes add the batch's mean to every picture's loss, and
-    their gradient of the sum over the batch gives each picture lambda again: so does this without the mean.
+    their gradient of the sum over the batch gives each picture lambda again: so does this without the mean (D7).
 
     Args:
         logits: float32 [N, 1].

@@ -15,6 +15,7 @@ Variant = Literal["article", "wide", "4x4"]
 
 SAME = [1, 2, 1, 2]  # above, below, left, right: TensorFlow's SAME for 5x5 kernels of stride 2 on even sides
 DEVIATION = 0.02  # of all first weights
+MOMENTUM = 0.9  # what the statistics of the normalisations keep of themselves at each step
 
 
 class SameConv2D(nn.Conv2D):
@@ -98,7 +99,7 @@ class Generator(nn.Layer):
         else:
             self.linear = nn.Linear(z_channels, widths[0] * 4 * 4)
         for level, (inputs, outputs) in enumerate(zip(widths, [*widths[1:], 3], strict=True)):
-            setattr(self, f"norm{level}", nn.BatchNorm2D(inputs, momentum=0.9, epsilon=1e-5))
+            setattr(self, f"norm{level}", nn.BatchNorm2D(inputs, momentum=MOMENTUM, epsilon=1e-5))
             if variant == "4x4":
                 deconv = nn.Conv2DTranspose(inputs, outputs, 4, stride=2, padding=1, bias_attr=False)
             else:
@@ -122,7 +123,8 @@ class Discriminator(nn.Layer):
     """Tells pictures from generated ones: a convolution for each halving down to 4 x 4, then one number.
 
     The article's code has four convolutions and reshapes to 8192 features at any size, which cuts a picture of 128 px
-    into four rows. Here the convolutions go down to 4 x 4 at every size, so that the 8192 are one picture's.
+    into four rows. Here the convolutions go down to 4 x 4 at every size, so that the 8192 are one picture's
+    (D5).
 
     Args:
         variant, image_px: as in `Generator`; `wide` and `article` are the same.
@@ -142,7 +144,7 @@ class Discriminator(nn.Layer):
                 conv = SameConv2D(inputs, outputs)
             setattr(self, f"conv{level}", conv)
             if level > 0:
-                setattr(self, f"norm{level}", nn.BatchNorm2D(outputs, momentum=0.9, epsilon=1e-5))
+                setattr(self, f"norm{level}", nn.BatchNorm2D(outputs, momentum=MOMENTUM, epsilon=1e-5))
             inputs = outputs
         if variant == "4x4":
             setattr(self, f"conv{self.levels}", nn.Conv2D(inputs, 1, 4, bias_attr=False))

@@ -34,7 +34,7 @@ class Settings:
 
     optimizer: Literal["nesterov", "adam", "hmc"] = "nesterov"
     """descent with Nesterov's momentum, Adam, or Hamiltonian Monte Carlo, which samples [article: it says Adam, and
-    shows Nesterov]"""
+    shows Nesterov, D1]"""
     learning_rate: float = 0.01
     """of nesterov and adam [article's code]"""
     momentum: float = 0.9
@@ -65,6 +65,7 @@ class Settings:
 
 
 PRESETS = {
+    "suite": Settings(optimizer="adam", learning_rate=0.05, steps=500, restarts=4, statistics="running"),  # ours, D12
     "article": Settings(),
     "bamos": Settings(optimizer="adam", statistics="running"),  # the code's later revisions
     "yeh2017": Settings(
@@ -208,7 +209,7 @@ def batch_statistics(network: nn.Layer, on: bool):
     """Sets a network up for normalising by the batch (on) or by the averages of training, and leaves it as it was.
 
     The averages do not move. In the article's code, which completes with the network of training, they go on moving
-    towards the pictures of the search.
+    towards the pictures of the search (D3).
     """
     layers = network.sublayers(include_self=True)
     training = [layer.training for layer in layers]

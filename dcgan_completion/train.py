@@ -11,20 +11,24 @@ import numpy as np
 
 from common.batches import Batches
 from common.checkpoint import load_network, read_weights
+from common.config import at_least, choose
 from common.device import describe, open_device
-from common.errors import UserError
+from common.errors import UserError, one_line_errors
 from common.gradients import frozen, update
 from common.image_folder import open_pictures
 from common.images import crop_square, from_network, grid, to_network
 from common.runlog import Run
 from data.synthetic import write_faces as draw_pictures
-from dcgan_completion import losses
-from dcgan_completion.config import Config
-from dcgan_completion.model import Discriminator, Generator
+from dcgan_completion import evaluate, infer, losses
+from dcgan_completion.config import PRESETS, Config
+from dcgan_completion.model import MOMENTUM, Discriminator, Generator
 
 import paddle
 
 SAMPLES = 32  # pictures of a preview, from the same z throughout
+SETTLING = 20  # batches of 64 z
+FINAL_PICTURES = 8  # completed and scored at the end
+GATE_PICTURES = 32  # held-out faces that a search must be able to redraw
 
 
 def learning_rate(step: int, cfg: Config) -> float:
@@ -62,10 +66,30 @@ def train_step(nets: dict, optimizers: dict, image, cfg: Config) -> dict:
 
 
 def follow(average: Generator, generator: Generator, decay: float) -> None:
-    """Moves an average of the generator towards it; the statistics of its normalisations are copied."""
+    """Moves an average of the generator's weights towards them. Its statistics are `settle`d before it is used."""
     with paddle.no_grad():
-        for (_, mean), (_, now) in zip(average.named_parameters(), generator.named_parameters(), strict=True):
-            mean.set_value(now if now.stop_gradient else decay * mean + (1 - decay) * now)
+        for mean, now in zip(average.parameters(), generator.parameters(), strict=True):
+            if not now.stop_gradient:
+                mean.set_value(decay * mean + (1 - decay) * now)
+
+
+def settle(average: Generator, seed: int) -> None:
+    """Measures the statistics of the normalisations of an averaged generator, on z of their own chance.
+
+    Its layers give out other means and variances than the generator's at any step: with those its pictures are grey.
+    """
+    rng = np.random.default_rng((seed, 2))
+    norms = [layer for layer in average.sublayers() if isinstance(layer, paddle.nn.BatchNorm2D)]
+    statistics = [value for norm in norms for value in (norm._mean, norm._variance)]
+    average.train()
+    with paddle.no_grad():
+        for value in statistics:
+            value.set_value(paddle.zeros_like(value))
+        for _ in range(SETTLING):
+            average(paddle.to_tensor(rng.uniform(-1, 1, (64, average.arguments["z_channels"])).astype(np.float32)))
+        for value in statistics:  # as Adam does: what began at zero is that much too small
+            value.set_value(value / (1 - MOMENTUM**SETTLING))
+    average.eval()
 
 
 def build(cfg: Config) -> tuple[dict, dict]:
@@ -144,21 +168,27 @@ def train(cfg: Config) -> Path:
                 optimizer.set_lr(learning_rate(step, cfg))
             run.record(train_step(nets, optimizers, paddle.to_tensor(to_network(image)), cfg))
             if run.preview_due():
+                if "average" in nets:
+                    settle(nets["average"], cfg.seed)
                 run.write_preview(samples(nets.get("average", nets["generator"]), z))
         if "average" in nets:
+            settle(nets["average"], cfg.seed)
             nets["generator"].set_state_dict(nets["average"].state_dict())
-        run.save_weights(["generator", "discriminator"], facts(nets, cfg))
+        known = facts(nets, cfg)
+        if run.complete:
+            held_out = evaluate.cut_faces(open_pictures(data_dir, "val"), known, GATE_PICTURES)
+            known["gate"] = evaluate.gate(nets["generator"], held_out, evaluate.cut_faces(pictures, known, 1_000))
+        run.save_weights(["generator", "discriminator"], known)
         run.farewell()
     return run.weights
 
 
 def check(cfg: Config) -> None:
     """Raises UserError for settings that cannot work, before anything is written."""
+    at_least(cfg, base_channels=1, z_channels=1, generator_steps=1, decay_steps=0)
     px = cfg.image_px
     if px < 8 or px & (px - 1):
         raise UserError(f"--image-px {px} is no power of two from 8 up; the networks double 4 x 4 until they are there")
-    if cfg.generator_steps < 1:
-        raise UserError(f"--generator-steps {cfg.generator_steps}: the generator needs one or more")
     if not 0 <= cfg.average_decay < 1:
         raise UserError(f"--average-decay {cfg.average_decay} is not from 0 up to, without, 1")
     if cfg.data_dir is None and cfg.preset not in ("quick", ""):
@@ -188,3 +218,28 @@ def samples(generator: Generator, z: np.ndarray) -> np.ndarray:
     if was_training:
         generator.train()
     return grid([list(made[start : start + 8]) for start in range(0, len(made), 8)], cell_px=96)
+
+
+@one_line_errors
+def main(argv: list[str] | None = None) -> Path:
+    """The command line: PRESET [--flag value …]."""
+    cfg = choose(PRESETS, argv, "python -m dcgan_completion.train", __doc__)
+    weights = train(cfg)
+    nets = infer.load(weights)
+    print("with nothing missing, G(z) comes within {psnr_db:.1f} dB of {pictures} held-out faces; the mean face: "
+          "{mean_face_psnr_db:.1f} dB".format(**nets.facts["gate"]))  # fmt: skip
+    infer.warn_of_gate(nets.facts)
+    data_dir = cfg.data_dir or "runs/drawn_faces"
+    options = evaluate.Options(weights, data_dir, split="val", masks=("center",), limit=FINAL_PICTURES)
+    result = evaluate.evaluate(options)
+    print(evaluate.table(result))
+    evaluate.write(result, weights.parent)
+    print(f"\npictures: {weights.parent / 'pictures.png'}; weights: {weights}")
+    photo = open_pictures(data_dir, "val").path(0) or "PHOTO"
+    print("complete a face, this one or your own, with")
+    print(f"  python -m dcgan_completion.infer --weights {weights} --input {photo} --output completed.png")
+    return weights
+
+
+if __name__ == "__main__":
+    main()
