@@ -18,8 +18,11 @@ from common.images import to_network
 from common.masks import components
 from common.windows import Window, WindowMode, plan_parts
 
-# (float32 [n, 3, h, w] in [-1, 1], float32 [n, 1, h, w] with 1 = hole) -> float32 [n, 3, h, w] in [-1, 1]
-Network = Callable[[np.ndarray, np.ndarray], np.ndarray]
+# (float32 [n, 3, h, w] in [-1, 1], float32 [n, 1, h, w] with 1 = hole) -> float32 [n, 3, h, w] in [-1, 1];
+# where photos come with sketches, float32 [n, 1, h, w] with 1 = line is given as well
+Network = Callable[..., np.ndarray]
+
+LINE_SHARE = 0.25  # of a network's pixel that lines must cover to be a line there
 
 
 @dataclass
@@ -32,6 +35,7 @@ class _Canvas:
     windows: list[Window]
     predicted: np.ndarray
     weight: np.ndarray
+    sketch: np.ndarray | None = None
 
 
 def complete(
@@ -80,11 +84,18 @@ def complete_batch(
     blend: blending.Blend = "paste",
     window: WindowMode = "auto",
     batch_size: int = 4,
+    sketches: list[np.ndarray] | None = None,
 ) -> list[np.ndarray]:
-    """`complete` for several photos of any sizes, whose windows share the network's batches."""
+    """`complete` for several photos of any sizes, whose windows share the network's batches.
+
+    Args:
+        sketches: bool [height, width] for each photo, True on lines; the network is then given them as well.
+    """
     canvases = [
         _canvas(image, hole, network_px, largest_hole, window) for image, hole in zip(images, holes, strict=True)
     ]
+    for canvas, sketch in zip(canvases, sketches or [], strict=bool(sketches)):
+        canvas.sketch = sketch
     alike = defaultdict(list)
     for canvas in canvases:
         for one in canvas.windows:
@@ -94,7 +105,8 @@ def complete_batch(
             batch = jobs[start : start + batch_size]
             pixels, masks = zip(*(_network_input(*job, stride) for job in batch), strict=True)
             pixels, masks = to_network(np.stack(pixels)), np.stack(masks)[:, None].astype(np.float32)
-            predictions = network(pixels, masks)
+            lines = [] if sketches is None else [np.stack([_network_sketch(*job, stride) for job in batch])]
+            predictions = network(pixels, masks, *lines)
             if predictions.shape != pixels.shape:
                 raise ValueError(f"the network returned {predictions.shape} for {pixels.shape}")
             for job, prediction in zip(batch, predictions, strict=True):
@@ -135,6 +147,17 @@ def _network_input(canvas: _Canvas, window: Window, stride: int) -> tuple[np.nda
         pixels[mask] = mean
     pad = ((0, -window.height % stride), (0, -window.width % stride))
     return np.pad(pixels, (*pad, (0, 0)), mode="reflect"), np.pad(mask, pad, mode="reflect")
+
+
+def _network_sketch(canvas: _Canvas, window: Window, stride: int) -> np.ndarray:
+    """The window's part of the sketch at the network's size, float32 [1, h, w] in {0, 1}, padded by reflection."""
+    lines = canvas.sketch[window.top : window.bottom, window.left : window.right].astype(np.float32)
+    size = (window.width, window.height)
+    if size != lines.shape[::-1]:
+        shrinks = window.width < lines.shape[1] or window.height < lines.shape[0]
+        lines = cv2.resize(lines, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_NEAREST)
+    pad = ((0, -window.height % stride), (0, -window.width % stride))
+    return (np.pad(lines, pad, mode="reflect") >= LINE_SHARE).astype(np.float32)[None]
 
 
 def _take(canvas: _Canvas, window: Window, prediction: np.ndarray) -> None:

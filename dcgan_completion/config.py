@@ -41,8 +41,8 @@ class Config(RunSettings):
     beta1: float = 0.5
     """of Adam [article]"""
     generator_steps: int = 2
-    """steps of the generator after each of the discriminator, on the same z [article's code; its text omits the second,
-    D4]"""
+    """steps of the generator after each of the discriminator, on the same z
+    [article's code; its text omits the second, D4]"""
     decay_steps: int = 0
     """last steps, over which the learning rate falls evenly to zero; 0 keeps it [ours, D10]"""
     average_decay: float = 0.0
@@ -69,10 +69,11 @@ CPU = replace(
 
 QUICK = replace(
     CPU,
-    total_steps=700,
+    total_steps=1_100,
+    batch_size=16,
     base_channels=16,
-    decay_steps=350,
-    average_decay=0.99,
+    decay_steps=500,
+    average_decay=0.995,
     preview_steps=200,
 )
 

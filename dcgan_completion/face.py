@@ -84,7 +84,7 @@ def from_eyes(eyes: tuple[float, float, float, float], crop: Crop) -> Face:
         UserError: the eyes are in one place, or the wrong way round.
     """
     (x0, y0), (x1, y1) = np.reshape(np.asarray(eyes, np.float64), (2, 2))
-    if x1 <= x0:
+    if not (x1 > x0 and math.isfinite(x1 - x0 + y1 - y0)):
         raise UserError(f"eyes at ({x0:g}, {y0:g}) and ({x1:g}, {y1:g}): give the one on the picture's left first")
     known_side = min(ALIGNED[0], 108 if crop == "center108" else ALIGNED[0])
     corner = [(length - known_side) / 2 for length in ALIGNED]

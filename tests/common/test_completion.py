@@ -312,6 +312,27 @@ def test_photos_share_batches_and_do_not_mix():
         assert np.abs(alone.astype(int) - result).max() <= 1
 
 
+@pytest.mark.parametrize("size", [(33, 47), (64, 64), (90, 130), (300, 400)])
+def test_a_sketch_goes_through_the_same_windows_as_its_photo(size):
+    """The network paints white where it is given lines: they come back where they were drawn, thinned or not."""
+    height, width = size
+    hole = holes_in(height, width, (10, 12, 30, 36))
+    lines = np.zeros(size, bool)
+    lines[18:22] = True  # across the whole photo, of which only the hole's part is painted
+    given = []
+
+    def network(images, masks, sketches):
+        assert sketches.dtype == np.float32 and sketches.shape == masks.shape and set(np.unique(sketches)) <= {0, 1}
+        given.append(sketches)
+        return np.broadcast_to(np.where(sketches > 0, 1.0, -1.0), images.shape).astype(np.float32)
+
+    options = {"network_px": 64, "stride": 8}
+    (done,) = completion.complete_batch(network, [noise(*size)], [hole], sketches=[lines], **options)
+    inside = done[12:28, 14:34, 0].astype(int)
+    assert (inside[7:9] > 250).all() and (inside[:4] < 5).all() and (inside[13:] < 5).all()
+    assert given
+
+
 def test_inputs_are_left_alone():
     image, hole = noise(90, 80), holes_in(90, 80, (5, 7, 30, 29))
     before = image.copy(), hole.copy()
