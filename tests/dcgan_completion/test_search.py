@@ -281,7 +281,7 @@ def test_presets_are_those_of_the_spec():
         assert tuple(getattr(PRESETS[name], field) for field in [*names, "statistics"]) == row
         assert PRESETS[name].momentum == 0.9 and PRESETS[name].restarts == 1
         check(PRESETS[name])
-    assert PRESETS.keys() == rows.keys()
+    assert PRESETS.keys() == {"suite", *rows}
     hmc = Settings(optimizer="hmc")
     assert (hmc.leapfrog_steps, hmc.step_size, hmc.beta, hmc.anneal) == (100, 0.001, 0.2, 1.0)
 

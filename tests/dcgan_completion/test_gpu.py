@@ -1,0 +1,97 @@
+"""On a card: the same losses, search and pictures as on the processor. Skipped where Paddle finds none."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from common.device import count_cards, open_device
+from common.images import to_network
+from dcgan_completion import infer
+from dcgan_completion import train as dcgan_train
+from dcgan_completion.config import TINY
+from dcgan_completion.search import Settings, chance, search
+
+import paddle
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(count_cards() == 0, reason="Paddle finds no usable card"),
+]
+
+VARIANTS = [{}, {"variant": "4x4"}, {"variant": "wide", "generator_steps": 2, "average_decay": 0.0}]
+FEW = Settings(optimizer="adam", learning_rate=0.05, steps=3, restarts=2, statistics="running")
+
+
+@pytest.fixture(autouse=True)
+def back_to_cpu():
+    yield
+    open_device("cpu")
+
+
+def states(cfg):
+    """The same weights for either device: {network: {name: array}}."""
+    open_device("cpu")
+    nets, _ = dcgan_train.build(cfg)
+    return {name: {key: value.numpy() for key, value in net.state_dict().items()} for name, net in nets.items()}
+
+
+def built(cfg, start, device):
+    place = open_device(device)
+    nets, optimizers = dcgan_train.build(cfg)
+    for name, net in nets.items():
+        net.set_state_dict(start[name])
+        assert str(net.parameters()[0].place).count("gpu") == isinstance(place, paddle.CUDAPlace)
+    return nets, optimizers
+
+
+@pytest.mark.parametrize("changes", VARIANTS)
+def test_a_training_step_equals_the_processors(changes, monkeypatch):
+    """On the same z: those of the devices' own chains of chance differ."""
+    cfg = dataclasses.replace(TINY, **changes)
+    image = np.random.default_rng(0).uniform(-1, 1, (4, 3, 32, 32)).astype(np.float32)
+    points = np.random.default_rng(1).uniform(-1, 1, (4, cfg.z_channels)).astype(np.float32)
+    start, losses = states(cfg), []
+    for device in ("cpu", "gpu"):
+        nets, optimizers = built(cfg, start, device)
+        with monkeypatch.context() as patch:
+            patch.setattr(paddle, "uniform", lambda *_, **__: paddle.to_tensor(points))
+            done = dcgan_train.train_step(nets, optimizers, paddle.to_tensor(image), cfg)
+        losses.append({name: float(value) for name, value in done.items()})
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+@pytest.mark.parametrize("optimizer", ["nesterov", "adam", "hmc"])
+@pytest.mark.parametrize("statistics", ["running", "batch"])
+def test_a_search_equals_the_processors(optimizer, statistics):
+    """Small steps: where a descent oscillates, a difference in the last digit soon is one in the first."""
+    settings = dataclasses.replace(
+        FEW, optimizer=optimizer, statistics=statistics, learning_rate=1e-4, leapfrog_steps=3, step_size=1e-3
+    )
+    start, rng, found = states(TINY), np.random.default_rng(0), []
+    images = to_network(rng.integers(0, 256, (3, 32, 32, 3), dtype=np.uint8))
+    masks = np.zeros((3, 1, 32, 32), np.float32)
+    masks[:, :, 8:24, 8:24] = 1
+    for device in ("cpu", "gpu"):
+        nets, _ = built(TINY, start, device)
+        chances = [chance(0, n) for n in range(3)]
+        found.append(search(nets["generator"], nets["discriminator"], images, masks, settings, chances))
+    np.testing.assert_allclose(found[0].z, found[1].z, atol=1e-3)
+    np.testing.assert_allclose(found[0].losses, found[1].losses, rtol=1e-3)
+
+
+def test_a_completed_picture_equals_the_processors():
+    """One level of difference for other orders of summing."""
+    image = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    missing = np.zeros((60, 80), bool)
+    missing[15:35, 30:50] = True
+    start, made = states(TINY), []
+    settings = dataclasses.replace(FEW, learning_rate=1e-4)
+    for device in ("cpu", "gpu"):
+        nets, _ = built(TINY, start, device)
+        for net in nets.values():
+            net.eval()
+        dcgan = infer.Dcgan(nets["generator"], nets["discriminator"], dcgan_train.facts(nets, TINY))
+        made.append(infer.complete(dcgan, image, missing, settings).astype(int))
+    assert np.abs(made[0] - made[1]).max() <= 1
+    np.testing.assert_array_equal(made[1][~missing], image[~missing])
