@@ -18,7 +18,7 @@ from common.device import open_device
 from common.errors import UserError, one_line_errors
 from common.image_folder import open_pictures
 from common.images import crop_square, from_network, grid, show_hole, to_network
-from dcgan_completion.holes import KINDS, hole
+from dcgan_completion.holes import KINDS, LOWRES, hole
 from dcgan_completion.infer import Dcgan, load, parse, progress, warn_of_gate
 from dcgan_completion.model import Generator
 from dcgan_completion.search import PRESETS, Found, Settings, chance, search
@@ -70,9 +70,10 @@ def evaluate(options: Options) -> dict:
         of holes. Under "pictures" in each of these the arrays behind them: truth, holes and each row's completions.
     """
     at_least(options, limit=1, seed=0)
-    for kind in options.masks:
-        if kind not in KINDS or kind in ("full", "lowres"):
-            raise UserError(f"there are no holes of the kind {kind!r} to score; choose from {', '.join(KINDS)}")
+    scorable = [kind for kind in KINDS if kind not in ("full", LOWRES)]
+    for kind in options.masks or [""]:
+        if kind not in scorable:
+            raise UserError(f"there are no holes of the kind {kind!r} to score; choose from {', '.join(scorable)}")
     nets = load(options.weights)
     warn_of_gate(nets.facts)
     images = cut_faces(open_pictures(options.data_dir, options.split), nets.facts, options.limit)

@@ -70,7 +70,8 @@ def middle(height: int, width: int, crop: Crop, around: np.ndarray | None = None
         if len(places):
             start = max(min(start, int(places[0])), int(places[-1]) + 1 - side)
         corner.append(start)
-    return Face(corner[0], corner[1], side), height == width
+    cut = {"square178": 178, "center108": 108}.get(crop, side)  # of a larger square training would see a part only
+    return Face(corner[0], corner[1], side), height == width and side <= cut
 
 
 def from_eyes(eyes: tuple[float, float, float, float], crop: Crop) -> Face:
@@ -127,9 +128,12 @@ def look(image: np.ndarray, hole: np.ndarray, face: Face, px: int) -> tuple[np.n
     matrix, flags = face.matrix(fine), cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     known = np.where(hole[..., None], 0, image)
     pixels = cv2.warpAffine(known, matrix, (fine, fine), flags=flags, borderMode=cv2.BORDER_REPLICATE)
-    missing = cv2.warpAffine(
-        hole.astype(np.float32), matrix, (fine, fine), flags=flags, borderMode=cv2.BORDER_CONSTANT, borderValue=1.0
-    )
+    missing = hole.astype(np.float32)
+    missing = cv2.warpAffine(missing, matrix, (fine, fine), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    at = np.arange(fine)
+    x, y = (row[0] * at + row[1] * at[:, None] + row[2] for row in matrix)  # of middles, in pixels' middles
+    height, width = hole.shape
+    missing[(x < -0.5) | (x > width - 0.5) | (y < -0.5) | (y > height - 0.5)] = 1
     return resize(pixels, px, px), cv2.resize(missing, (px, px), interpolation=cv2.INTER_AREA) > 1e-4
 
 

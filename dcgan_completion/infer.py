@@ -24,7 +24,7 @@ from common.checkpoint import load_network, read_weights
 from common.config import at_least
 from common.device import describe, open_device
 from common.errors import UserError, one_line_errors
-from common.images import from_network, read_image, to_network, write_image
+from common.images import SUFFIXES, from_network, read_image, to_network, write_image
 from dcgan_completion import evolution, face
 from dcgan_completion.face import Face
 from dcgan_completion.holes import KINDS, LOWRES, hole
@@ -212,6 +212,8 @@ def prepare(nets: Dcgan, photo: np.ndarray, missing: np.ndarray, where: Face | N
     if where is None:
         where, _ = face.middle(*missing.shape, nets.facts["crop"], around=missing)
     face.check(where, *missing.shape, nets.px, name)
+    if missing.all() and not face.inside(where, *missing.shape).all():
+        raise UserError(f"the hole hides all of {name}, so that nothing constrains the result; leave some of the face")
     beyond = missing & ~face.inside(where, *missing.shape)
     if beyond.any():
         raise UserError(
@@ -228,15 +230,15 @@ def prepare_kind(
 ) -> Job:
     """A job with a hole of `holes.KINDS`, which is drawn in the window."""
     face.check(where, *photo.shape[:2], nets.px, name)
-    hidden = hole(kind, nets.px, np.random.default_rng((seed, index)), scale)
-    nothing = np.zeros(photo.shape[:2], bool)
-    square = face.look(photo, nothing, where, nets.px)[0]
+    drawn = hole(kind, nets.px, np.random.default_rng((seed, index)), scale)
+    square, beyond = face.look(photo, np.zeros(photo.shape[:2], bool), where, nets.px)
+    hidden = drawn | beyond
+    square = np.where(hidden[..., None], 0, square)
     if kind in ("full", LOWRES):  # what G(z) looks like is the answer
         return Job(photo, face.inside(where, *photo.shape[:2]), where, square, hidden, index)
-    if not hidden.any():
+    if not drawn.any():
         raise UserError(f"--center-scale {scale} leaves no hole; choose less than 0.5")
-    painted = face.project(hidden, where, *photo.shape[:2])
-    return Job(photo, painted, where, np.where(hidden[..., None], 0, square), hidden, index)
+    return Job(photo, face.project(drawn, where, *photo.shape[:2]), where, square, hidden, index)
 
 
 def search_all(
@@ -287,6 +289,8 @@ def read_job(nets: Dcgan, photo: Path, index: int, options: Options, eyes: dict)
         job = prepare_kind(
             nets, image, options.mask, where, str(photo), options.seed, index, options.center_scale
         )  # fmt: skip
+    elif not Path(options.mask).exists():
+        raise UserError(f"there is no mask {options.mask}; give a picture, a folder, or one of {', '.join(KINDS)}")
     else:
         missing = photos.hole_for(photo, image, options.mask, options.invert_mask)
         job = prepare(nets, image, missing, where, str(photo), index)
@@ -305,8 +309,9 @@ def matched(job: Job, generated: np.ndarray) -> float:
 def tell_how_it_went(nets: Dcgan, job: Job, found: Found, at: int, name: str) -> None:
     """One line on the result of a search, and one if the known part is not matched as a face should be."""
     off = matched(job, found.generated[at])
+    known = "no pixel known" if job.hidden.all() else f"known pixels {off:.1f} levels off"
     kept = f", restart {found.restart[at] + 1} of {len(found.losses)}" if len(found.losses) > 1 else ""
-    tqdm.write(f"{name}: face window {job.where}; loss {found.loss[at]:.1f}{kept}; known pixels {off:.1f} levels off")
+    tqdm.write(f"{name}: face window {job.where}; loss {found.loss[at]:.1f}{kept}; {known}")
     usual = nets.facts.get("gate", {}).get("levels")
     if usual and off > UNLIKE * usual:
         tqdm.write(
@@ -352,6 +357,10 @@ def check(options: Options) -> dict:
         raise UserError(f"there is no picture or folder {options.input}")
     if options.eyes and options.face or options.eyes_file and options.face:
         raise UserError("give the face by its eyes or by --face, not by both")
+    if options.eyes and options.eyes_file:
+        raise UserError("give the eyes by --eyes or by --eyes-file, not by both")
+    if options.input.is_file() and options.output.suffix.lower() not in SUFFIXES:  # known before the search, not after
+        raise UserError(f"cannot write {options.output}: the name must end in one of {', '.join(sorted(SUFFIXES))}")
     if options.input.is_dir():
         if options.eyes or options.face:
             raise UserError("--eyes and --face are of one photo; for a folder give --eyes-file")

@@ -168,6 +168,13 @@ def test_quick_with_batches_of_one_to_the_command_that_it_prints(capsys, faces, 
     assert not changed[top + side :].any() and not changed[:, left + side :].any()
 
 
+def test_a_run_out_of_time_ends_without_a_table(capsys, faces, tmp_path):
+    arguments = ["quick", *SMALL, "--total-steps", "500", "--data-dir", str(faces), "--run-dir", str(tmp_path / "run")]
+    path = dcgan_train.main([*arguments, "--max-minutes", "0.002"])
+    told = capsys.readouterr().out
+    assert path.exists() and "the same command goes on from here" in told and "hole_psnr_db" not in told
+
+
 # ---- weights that are not what they should be
 
 
@@ -332,7 +339,8 @@ def test_a_hole_that_hides_everything_is_told(weights, tmp_path, capsys):
     photo(tmp_path, 60, 60)
     draw(tmp_path / "hole.png", 60, 60, (0, 0, 60, 60))
     assert complete(weights, tmp_path, tmp_path / "hole.png").shape == (60, 60, 3)
-    assert "nothing constrains the result" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "nothing constrains the result" in told and "no pixel known" in told and "levels off" not in told
     photo(tmp_path, 218, 178)
     draw(tmp_path / "hole.png", 218, 178, (55, 35, 163, 143))  # the whole face window
     complete(weights, tmp_path, tmp_path / "hole.png")
@@ -425,7 +433,8 @@ def test_input_mistakes(capsys, weights, tmp_path):
     line = fails(capsys, infer.main, *start, "--input", tmp_path / "low.png")
     assert "low.png is 40 x 15 px and has no window for a face" in line and "needs 16" in line
     for mask, told in (
-        ("stars", "there is no mask stars"),
+        ("stars", "there is no mask stars; give a picture, a folder, or one of center, random20, random80, left"),
+        ("random", "there is no mask random"),  # a kind of other papers, over the whole photo
         (tmp_path / "small.png", "20 x 20 px, but its picture is 33 x 47 px"),
         (tmp_path / "black.png", "no hole in"),
         (tmp_path / "far.png", "48 px beyond the face window, 33 x 33 px at (0, 12)"),  # 12 of its 45 rows, 4 px wide
@@ -489,7 +498,9 @@ def test_numbers_that_cannot_be(capsys, weights, faces, tmp_path, flag, value):
 def test_evaluate_mistakes(capsys, weights, faces, tmp_path):
     start = ("--weights", weights, "--data-dir", faces, *FEW)
     for kind in ("stars", "full", "lowres"):
-        assert f"no holes of the kind '{kind}'" in fails(capsys, evaluate.main, *start, "--masks", "half", kind)
+        line = fails(capsys, evaluate.main, *start, "--masks", "half", kind)
+        assert f"no holes of the kind '{kind}'" in line and line.endswith("grid, pattern, freeform")
+    assert "no holes of the kind ''" in fails(capsys, evaluate.main, *start, "--masks")
     assert "--limit 0" in fails(capsys, evaluate.main, *start, "--limit", "0")
     line = fails(capsys, evaluate.main, "--weights", weights, "--data-dir", tmp_path / "nowhere")
     assert "nowhere" in line and "data.prepare" in line

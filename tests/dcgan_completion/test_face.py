@@ -250,6 +250,16 @@ def test_no_colour_from_under_the_hole_is_seen(seed):
     assert off(square[~hidden], colour(*places(window))[~hidden]) <= 4
 
 
+@pytest.mark.parametrize("side", [33, 47, 64, 100, 178])
+@pytest.mark.parametrize("angle", [0, math.pi / 2])
+def test_a_window_that_ends_with_the_photo_is_known_to_its_edge(side, angle):
+    """Whatever the scale; turned by a right angle about the photo's upper right corner it is the same square."""
+    window = Face(side if angle else 0, 0, side, angle)
+    square, hidden = face.look(picture(side, side), nothing(side, side), window, PX)
+    assert not hidden.any()
+    assert off(square, colour(*places(window))) <= 4
+
+
 # ---- and back
 
 

@@ -21,7 +21,7 @@ from dcgan_completion.search import PRESETS, Found, Settings, chance, search
 PX = 32
 FEW = Settings(optimizer="adam", learning_rate=0.05, steps=3, restarts=2, statistics="running")
 BLENDS = Blend.__args__
-TURNED = Face(45, 12, 60, math.radians(30))  # all of it in a photo of 90 x 110 px
+TURNED = Face(45, 5, 60, math.radians(30))  # all of it in a photo of 90 x 110 px
 
 
 @pytest.fixture(scope="module")
@@ -179,6 +179,20 @@ def test_holes_are_drawn_in_the_window_by_seed_and_place(nets, kind):
     np.testing.assert_array_equal(job.painted, face.project(drawn, TURNED, 90, 110))
 
 
+def test_beyond_the_photo_nothing_is_known_of_a_drawn_hole(nets):
+    """A window that begins 10 px to the left of the photo and 6 px above, at the network's own size."""
+    for kind in ("center", "full"):
+        job = infer.prepare_kind(nets, photo(90, 110), kind, Face(-10, -6, PX), "in.png", 0, 0, 0.25)
+        drawn = hole(kind, PX, np.random.default_rng((0, 0)))
+        beyond = np.ones((PX, PX), bool)
+        beyond[6:, 10:] = False
+        np.testing.assert_array_equal(job.hidden, drawn | beyond)
+        assert not job.square[job.hidden].any()
+        painted = drawn[6:, 10:] if kind == "center" else ~beyond[6:, 10:]
+        np.testing.assert_array_equal(job.painted[:26, :22], painted)
+        assert not job.painted[26:].any() and not job.painted[:, 22:].any()
+
+
 @pytest.mark.parametrize("kind", ["full", "lowres"])
 def test_what_hides_nothing_writes_the_window(nets, kind):
     image = photo(90, 110)
@@ -325,3 +339,23 @@ def test_a_preset_sets_the_flags_of_the_search_and_a_flag_overrides_it(options):
         read("--preset", "best")
     with pytest.raises(UserError, match="--seed -1"):
         read("--seed", "-1")
+
+
+@pytest.mark.parametrize(
+    "flags, told",
+    [
+        (["--output", "OUT.docx"], "OUT.docx: the name must end in"),
+        (["--output", "OUT.png", "--eyes", "9", "9", "19", "9", "--eyes-file", "eyes.txt"], "not by both"),
+    ],
+)
+def test_what_is_known_before_the_search_is_told_before_it(weights, tmp_path, flags, told, capsys, monkeypatch):
+    monkeypatch.setattr(infer, "search", lambda *_, **__: pytest.fail("searched"))
+    write_image(tmp_path / "in.png", photo(40, 40))
+    with pytest.raises(SystemExit) as stop:
+        infer.main(["--weights", str(weights), "--input", str(tmp_path / "in.png"), "--device", "cpu", *flags])
+    assert stop.value.code == 2 and told in capsys.readouterr().err
+
+
+def test_a_hole_over_all_of_an_oblong_photo(nets):
+    with pytest.raises(UserError, match="nothing constrains"):
+        infer.complete(nets, photo(40, 60), np.ones((40, 60), bool), FEW)
