@@ -69,10 +69,10 @@ CPU = replace(
 
 QUICK = replace(
     CPU,
-    total_steps=1_100,
+    total_steps=900,
     batch_size=16,
     base_channels=16,
-    decay_steps=500,
+    decay_steps=400,
     average_decay=0.995,
     preview_steps=200,
 )

@@ -1,0 +1,188 @@
+"""Contextual attention: every place of a feature map is rebuilt from the patches of known places that resemble it.
+
+From Generative Image Inpainting with Contextual Attention (Yu et al. 2018, Sec. 3.2), in the form that the release of
+DeepFill v2 computes. Features are matched at half their resolution, by 3x3 patches, and rebuilt from 4x4 patches at
+full resolution. With h x w the halved size, each of h w places ("queries") is scored against each of h w patches: a
+matrix of (h w)^2 numbers, which is why it is made for some rows of queries at a time.
+
+Scores are cut and joined by split and concat, not sliced: the gradient of a slice takes ten times as long on a CPU.
+"""
+
+import paddle
+from paddle.nn import functional
+
+RATE = 2  # features are matched at 1/RATE of their resolution, and rebuilt from patches of side 2 RATE
+WINDOW = 3  # side of the patches that are matched
+SCALE = 10.0  # of the scores in the softmax
+OVERLAP = 4.0  # patches that cover a place; the release divides by it at the border too, where they are fewer
+SMALLEST_NORM = 1e-4  # of a patch, to divide by
+SCORES_AT_ONCE = 2**25  # numbers in one matrix of scores: 128 MB
+
+
+def contextual_attention(features, mask, fuse: bool = True, chunk: int = 0):
+    """Rebuilds features from their known patches.
+
+    Args:
+        features: float [N, C, H, W], H and W even.
+        mask: float [N, 1, H', W'], 1 in the hole: the picture's, of any size from H x W up. Each picture has its own.
+        fuse: whether neighbouring places are to be rebuilt from neighbouring patches (Sec. 3.2, attention propagation).
+        chunk: rows of queries computed at once; 0: as many as `SCORES_AT_ONCE` allows. It does not change the result.
+
+    Returns:
+        float [N, C, H, W], rebuilt everywhere, not in the hole alone. Zero if no patch is known.
+    """
+    height, width = features.shape[2], features.shape[3]
+    size = (height // RATE, width // RATE)
+    matched = _match(features, mask)
+    sources = functional.unfold(features, 2 * RATE, RATE, RATE // 2)  # [N, 16 C, h w]
+    pasted = [
+        paddle.matmul(sources, _weights(matched, span, size, fuse), transpose_y=True)
+        for span in _spans(features, chunk)
+    ]
+    pasted = pasted[0] if len(pasted) == 1 else paddle.concat(pasted, axis=2)
+    return _overlay(pasted, features) / OVERLAP
+
+
+def attention_offsets(features, mask, fuse: bool = True, chunk: int = 0):
+    """From where each place takes most: row and column of its best patch minus its own.
+
+    Returns:
+        int64 [N, h, w, 2] in units of the halved map. If no patch is known, the first one counts as the best.
+    """
+    rows, columns = features.shape[2] // RATE, features.shape[3] // RATE
+    matched = _match(features, mask)
+    best = [_weights(matched, span, (rows, columns), fuse).argmax(axis=2) for span in _spans(features, chunk)]
+    best = paddle.concat(best, axis=1).reshape([-1, rows, columns])
+    down = best // columns - paddle.arange(rows).unsqueeze(1)
+    return paddle.stack([down, best % columns - paddle.arange(columns)], axis=3)
+
+
+def _overlay(patches, features):
+    """Lays 4x4 patches over one another, two places apart: [N, 16 C, h w] -> [N, C, H, W], the features' shape."""
+    channels, height, width = features.shape[1:]
+    if isinstance(height, int) and isinstance(width, int):
+        return functional.fold(patches, [height, width], 2 * RATE, RATE, RATE // 2)
+    # Traced for export with free sizes, which fold does not take: the same by a kernel for each channel's 16 places.
+    places = (2 * RATE) ** 2
+    kernels = paddle.eye(places).reshape([places, 1, 2 * RATE, 2 * RATE]).tile([channels, 1, 1, 1])
+    patches = patches.reshape([0, 0, height // RATE, width // RATE])
+    return functional.conv2d_transpose(patches, kernels, stride=RATE, padding=RATE // 2, groups=channels)
+
+
+def nearest_indices(size: int, smaller: int):
+    """Which of `size` places a map keeps that is reduced to `smaller`: TensorFlow's nearest with corners aligned.
+
+    From 64 to 32: 0, 2, …, 30, 33, …, 63. Other nearest rules take 0, 2, …, 62, and shift the map. Single precision
+    decides ties, as it does there.
+    """
+    step = (size - 1) / (smaller - 1) if smaller > 1 else 0.0
+    return paddle.floor(paddle.arange(smaller, dtype="float32") * step + 0.5).astype("int64")
+
+
+def known_patches(mask, height: int, width: int):
+    """Which 3x3 patches of the halved map are free of the hole.
+
+    The mask is reduced in two steps, to the features' size and to half of it: one step would keep other pixels.
+
+    Args:
+        mask: float [N, 1, H', W'].
+        height, width: of the features.
+
+    Returns:
+        float [N, 1, h w], 1 for known patches. Nothing is missing beyond the border.
+    """
+    mask = _reduce(_reduce(mask, height, width), height // RATE, width // RATE)
+    missing = functional.max_pool2d(mask, WINDOW, stride=1, padding=WINDOW // 2)
+    return (missing == 0).astype(mask.dtype).flatten(2)
+
+
+def _reduce(x, height: int, width: int):
+    """A map at a smaller size, by `nearest_indices`."""
+    x = paddle.index_select(x, nearest_indices(x.shape[2], height), axis=2)
+    return paddle.index_select(x, nearest_indices(x.shape[3], width), axis=3)
+
+
+def _match(features, mask) -> tuple:
+    """What is matched: queries, float [N, 9 C, h w]; the same as patches of length 1; which of them are known."""
+    height, width = features.shape[2], features.shape[3]
+    small = _reduce(features, height // RATE, width // RATE)
+    queries = functional.unfold(small, WINDOW, 1, WINDOW // 2)
+    # Clipped before the root, whose gradient at zero is infinite.
+    patches = queries / queries.square().sum(1, keepdim=True).clip(min=SMALLEST_NORM**2).sqrt()
+    return queries, patches, known_patches(mask, height, width)
+
+
+def _spans(features, chunk: int) -> list[tuple]:
+    """For each matrix of scores: its first row of queries, the one after its last, and whether these are the ends."""
+    rows, columns = features.shape[2] // RATE, features.shape[3] // RATE
+    if not isinstance(rows, int):  # traced for export with free sizes
+        return [(0, rows, (True, True))]
+    if chunk == 0:
+        chunk = SCORES_AT_ONCE // (features.shape[0] * rows * columns * columns) - 2  # two more rows are computed
+    chunk = max(1, chunk)
+    spans = [(top, min(rows, top + chunk)) for top in range(0, rows, chunk)]
+    return [(top, bottom, (top == 0, bottom == rows)) for top, bottom in spans]
+
+
+def _weights(matched: tuple, span: tuple, size: tuple, fuse: bool):
+    """Shares of all patches (last axis) in the queries of some rows: float [N, (bottom - top) w, h w]."""
+    queries, patches, known = matched
+    if fuse:
+        scores = _fused_scores(queries, patches, span, size)
+    else:
+        scores = paddle.matmul(queries[:, :, span[0] * size[1] : span[1] * size[1]], patches, transpose_x=True)
+    # Scores of patches in the hole count as 0 in the softmax; only then are they left out.
+    return functional.softmax(scores * (known * SCALE), axis=2) * known
+
+
+def _fused_scores(queries, patches, span: tuple, size: tuple):
+    """Scores of the queries of some rows, to which those of their neighbours are added.
+
+    With all places in one order, row after row, the score of query p and patch l gets those of p - 1 and l - 1 and of
+    p + 1 and l + 1 added. Then the same is done in the order column after column. In both orders the end of one line
+    is next to the beginning of the following one; before the first place and after the last there is nothing.
+    """
+    (top, bottom, ends), (rows, columns) = span, size
+    zero = paddle.zeros_like(queries[:, :, :1])
+    queries = paddle.concat([zero, queries, zero], axis=2)
+
+    def row_sums(first, after):  # the first sum, of the queries of these rows: [N, after - first, w, h, w]
+        part = queries if all(ends) else queries[:, :, first * columns : after * columns + 2]
+        y = paddle.matmul(part, patches, transpose_x=True)
+        y = _cut(y, 1, 1, 1) + _move(_cut(y, 1, 0, 2), 2, 1) + _move(_cut(y, 1, 2, 0), 2, -1)
+        return y.reshape([y.shape[0], -1, columns, rows, columns])
+
+    y = x = row_sums(top, bottom)
+    if all(ends):
+        below, above = _outer_lines(y, 1, rows)
+    else:
+        above, below = row_sums((top - 1) % rows, (top - 1) % rows + 1), row_sums(bottom % rows, bottom % rows + 1)
+    # What is above the first row, in the second order, is the last row of the column before.
+    above = _move(above, 2, 1) if ends[0] else above
+    below = _move(below, 2, -1) if ends[1] else below
+    x = paddle.concat([above, x, below], axis=1)
+    below, above = _outer_lines(x, 3, rows)
+    x = paddle.concat([_move(above, 4, 1), x, _move(below, 4, -1)], axis=3)
+    y = y + _cut(_cut(x, 1, 0, 2), 3, 0, 2) + _cut(_cut(x, 1, 2, 0), 3, 2, 0)
+    return y.reshape([y.shape[0], -1, rows * columns])
+
+
+def _cut(x, axis: int, before: int, after: int):
+    """x without that many places at the beginning and the end of an axis."""
+    sections = [*([before] if before else []), -1, *([after] if after else [])]
+    return paddle.split(x, sections, axis)[1 if before else 0]
+
+
+def _outer_lines(x, axis: int, count: int) -> tuple:
+    """The first and the last of `count` lines along an axis."""
+    if isinstance(count, int) and count == 1:
+        return x, x
+    return paddle.split(x, [1, -1], axis)[0], paddle.split(x, [-1, 1], axis)[1]
+
+
+def _move(x, axis: int, by: int):
+    """x moved by one place (by = 1 or -1) along an axis: a zero enters, and what leaves is lost."""
+    zero = paddle.zeros_like(paddle.slice(x, [axis], [0], [1]))
+    if by > 0:
+        return _cut(paddle.concat([zero, x], axis), axis, 0, 1)
+    return _cut(paddle.concat([x, zero], axis), axis, 1, 0)

@@ -1,0 +1,414 @@
+"""Sizes, counts and the layers of DeepFill v2: against the release's tables, and against loops over pixels."""
+
+import numpy as np
+import pytest
+
+from deepfill.model import (
+    ATTENDED_ROWS,
+    COARSE_ROWS,
+    DILATED_ROWS,
+    MATCHED_ROWS,
+    MERGED_ROWS,
+    Block,
+    Discriminator,
+    Generator,
+    continued,
+)
+
+import paddle
+
+RNG = np.random.default_rng
+
+
+def trained_numbers(network):
+    return sum(int(p.size) for p in network.parameters() if not p.stop_gradient)
+
+
+@pytest.mark.parametrize(
+    "arguments, count",
+    [
+        ({}, 4_052_478),  # the paper's 4.1 million
+        ({"guided": True}, 4_053_678),
+        ({"inputs": "article"}, 4_052_478),
+        ({"inputs": "article", "guided": True}, 4_052_478),
+        ({"base_channels": 48, "inputs": "article"}, 16_171_254),
+        ({"gate_first": True, "padding": "symmetric"}, 4_052_478),
+    ],
+)
+def test_parameters_of_the_generators(arguments, count):
+    assert trained_numbers(Generator(**arguments)) == count
+
+
+def test_parameters_of_the_parts():
+    generator = Generator()
+    assert trained_numbers(generator.coarse) == 1_631_151 and trained_numbers(generator.refine) == 2_421_327
+    rows = COARSE_ROWS + DILATED_ROWS + MATCHED_ROWS + ATTENDED_ROWS + MERGED_ROWS
+    numbers = {"conv1": 6_048, "conv2_downsample": 20_832, "conv10_atrous": 166_080, "conv13_upsample": 83_040}
+    numbers |= {"conv16": 5_208, "xconv3": 20_832, "pmconv4_downsample": 83_136, "allconv11": 331_968}
+    stages = {name: generator.coarse if name.startswith("conv") else generator.refine for name, *_ in rows}
+    for name, count in numbers.items():
+        assert trained_numbers(getattr(stages[name], name)) == count, name
+    assert trained_numbers(generator.coarse.conv17) == 327 and len(rows) == 16 + 10 + 6 + 2 + 6
+
+
+@pytest.mark.parametrize("layers", ["partial", "vanilla"])
+def test_other_layers_have_the_same_widths_without_gates(layers):
+    """Half the outputs: half of every layer but the two to RGB, which have no gates."""
+    rgb = 2 * (12 * 3 * 9 + 3)
+    assert trained_numbers(Generator(layers=layers)) == (4_052_478 - rgb) // 2 + rgb
+
+
+@pytest.mark.parametrize("guided, count", [(False, 5_946_816), (True, 5_948_416)])
+def test_parameters_of_the_discriminators(guided, count):
+    assert trained_numbers(Discriminator(guided=guided)) == count
+
+
+def test_names_of_the_weights():
+    names = Generator(4).state_dict().keys()
+    assert {"coarse.conv1.conv.weight", "coarse.conv13_upsample.conv.bias", "coarse.conv17.weight"} <= names
+    assert {"refine.xconv10_atrous.conv.weight", "refine.pmconv9.conv.bias", "refine.allconv17.bias"} <= names
+    assert len(names) == 2 * (17 + 10 + 8 + 7)
+    names = Discriminator(4).state_dict().keys()
+    assert names == {f"conv{n}.{kind}" for n in range(1, 7) for kind in ("weight_orig", "weight_u", "weight_v", "bias")}
+
+
+# ---- one layer
+
+
+def naive(x, weight, bias, stride, dilation, pads):
+    """A convolution by its definition: [C, H, W] padded above, below, left and right -> [outputs, H', W']."""
+    outputs, _, kernel, _ = weight.shape
+    x = np.pad(x, ((0, 0), pads[:2], pads[2:]))
+    reach = dilation * (kernel - 1) + 1
+    rows, columns = ((side - reach) // stride + 1 for side in x.shape[1:])
+    made = np.zeros((outputs, rows, columns))
+    for r in range(rows):
+        for c in range(columns):
+            top, left = r * stride, c * stride
+            window = x[:, top : top + reach : dilation, left : left + reach : dilation]
+            made[:, r, c] = (weight * window).sum((1, 2, 3)) + bias
+    return made
+
+
+def same(side, kernel, stride, dilation):
+    """TensorFlow's SAME: outputs ceil(side / stride), and what is missing before (less) and after (more)."""
+    total = max(0, (-(-side // stride) - 1) * stride + dilation * (kernel - 1) + 1 - side)
+    return total // 2, total - total // 2
+
+
+def block(row, inputs=3, width=2, **kind):
+    """A layer with drawn biases too, its weight and its bias as arrays."""
+    paddle.seed(5)
+    layer = Block(inputs, row, width, **{"layers": "vanilla", "gate_first": False, "padding": "same"} | kind)
+    layer.conv.bias.set_value(paddle.randn(layer.conv.bias.shape) * 0.3)
+    return layer, layer.conv.weight.numpy().astype(np.float64), layer.conv.bias.numpy().astype(np.float64)
+
+
+def elu(x):
+    return np.where(x > 0, x, np.expm1(np.minimum(x, 0)))
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def run(layer, x, known=None):
+    known = known if known is None else paddle.to_tensor(known.astype(np.float32))
+    x, known = layer(paddle.to_tensor(x.astype(np.float32)), known)
+    return x.numpy(), known if known is None else known.numpy()
+
+
+ROWS = [
+    ("conv1", 5, 1, 1),
+    ("conv3", 3, 1, 2),
+    ("conv2_downsample", 3, 1, 2),
+    ("conv2_downsample", 5, 1, 2),
+    ("conv7_atrous", 3, 2, 1),
+    ("conv8_atrous", 3, 4, 1),
+    ("conv13_upsample", 3, 1, 2),
+    ("pmconv6", 3, 1, 1),
+]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row[0]}-{row[1]}")
+@pytest.mark.parametrize("layers", ["gated", "vanilla"])
+def test_layers_are_what_tensorflow_does(row, layers):
+    name, kernel, dilation, times = row
+    layer, weight, bias = block(row, layers=layers)
+    x = RNG(1).normal(size=(3, 8, 10))
+    seen = x.repeat(2, 1).repeat(2, 2) if name.endswith("_upsample") else x
+    stride = 2 if name.endswith("_downsample") else 1
+    pads = [same(side, kernel, stride, dilation) for side in seen.shape[1:]]
+    wanted = naive(seen, weight, bias, stride, dilation, pads[0] + pads[1])
+    activation = (lambda x: np.maximum(x, 0)) if name == "pmconv6" else elu
+    if layers == "gated":
+        features, gates = np.split(wanted, 2)
+        wanted = activation(features) * sigmoid(gates)
+    else:
+        wanted = activation(wanted)
+    assert wanted.shape[0] == 2 * times
+    for mode in (layer.train, layer.eval):
+        mode()
+        made, known = run(layer, x[None])
+        np.testing.assert_allclose(made[0], wanted, atol=2e-6)
+        assert known is None
+
+
+@pytest.mark.parametrize("kernel, around", [(3, 1), (5, 2)])
+def test_the_two_paddings_differ_by_a_pixel_of_the_input(kernel, around):
+    row = ("conv2_downsample", kernel, 1, 2)
+    x = RNG(1).normal(size=(3, 8, 10))
+    layer, weight, bias = block(row, padding="symmetric")
+    made, _ = run(layer, x[None])
+    np.testing.assert_allclose(made[0], elu(naive(x, weight, bias, 2, 1, (around,) * 4)), atol=2e-6)
+    # TensorFlow's windows lie one pixel further down and to the right: cut that pixel off, and they are the same.
+    shifted, _ = run(block(row)[0], x[None, :, 1:7, 1:9])
+    first = around - 1  # the first output whose window is inside
+    np.testing.assert_allclose(shifted[0, :, first:2, first:3], made[0, :, first + 1 : 3, first + 1 : 4], atol=2e-6)
+
+
+@pytest.mark.parametrize("dilation", [2, 4, 8, 16])
+def test_dilated_layers_span_twice_their_dilation_and_one(dilation):
+    """Paddle's padding "SAME" would set the dilation to 1, silently."""
+    for stage in (Generator(4).coarse, Generator(4).refine):
+        prefix = "conv" if hasattr(stage, "conv1") else "xconv"
+        number = 7 + [2, 4, 8, 16].index(dilation)
+        conv = getattr(stage, f"{prefix}{number}_atrous").conv
+        conv.weight.set_value(paddle.ones_like(conv.weight))
+        impulse = np.zeros((1, conv.weight.shape[1], 40, 40), np.float32)
+        impulse[:, :, 20, 19] = 1
+        response = conv(paddle.to_tensor(impulse)).numpy()[0, 0] > 0.5
+        rows, columns = np.flatnonzero(response.any(1)), np.flatnonzero(response.any(0))
+        assert rows.tolist() == [20 - dilation, 20, 20 + dilation]
+        assert columns.tolist() == [19 - dilation, 19, 19 + dilation]
+        assert rows[-1] - rows[0] + 1 == 2 * dilation + 1
+
+
+def test_the_order_of_the_gates_is_that_of_the_halves():
+    """A network with its gates first, and the same with the halves of every gated convolution swapped."""
+    paddle.seed(1)
+    first, second = Generator(4, gate_first=True), Generator(4)
+    weights = first.state_dict()
+    for name, value in weights.items():
+        if ".conv." in name:  # not those to RGB
+            value = paddle.concat(value.chunk(2)[::-1])
+        second.state_dict()[name].set_value(value)
+    image, mask = scene(1, 32, 40)
+    for mine, other in zip(first(image, mask), second(image, mask), strict=True):
+        np.testing.assert_allclose(mine.numpy(), other.numpy(), rtol=1e-4, atol=1e-9)
+    second.set_state_dict(weights)
+    assert np.abs(first(image, mask)[1].numpy() - second(image, mask)[1].numpy()).max() > 1e-9
+
+
+@pytest.mark.parametrize("kind", [{"layers": "vanilla"}, {"layers": "gated"}, {"layers": "gated", "gate_first": True}])
+def test_first_weights_keep_the_second_moment(kind):
+    paddle.seed(0)
+    layer = Block(64, ("conv5", 3, 1, 1), 64, **{"gate_first": False, "padding": "same"} | kind)
+    made, _ = layer(paddle.randn([4, 64, 24, 24]), None)
+    assert not layer.conv.bias.numpy().any()
+    kept = float(made[:, :, 1:-1, 1:-1].square().mean())
+    assert 0.8 < kept < 1.2  # Glorot's weights keep 0.64 and 0.13
+
+
+# ---- partial convolution
+
+
+@pytest.mark.parametrize("row", ROWS[:-1], ids=lambda row: f"{row[0]}-{row[1]}")
+def test_partial_convolution_is_its_definition(row):
+    """Liu et al. 2018, Eq. 1 and 2, place by place; each picture with its own hole."""
+    name, kernel, dilation, _ = row
+    layer, weight, bias = block(row, layers="partial")
+    x, known = RNG(1).normal(size=(2, 3, 12, 14)), np.ones((2, 1, 12, 14))
+    known[0, :, 2:, 3:] = 0
+    known[1] = RNG(2).random((1, 12, 14)) < 0.3
+    made, reached = run(layer, x, known)
+    stride = 2 if name.endswith("_downsample") else 1
+    empty = 0
+    for n in range(2):
+        seen, there = x[n] * known[n], known[n]
+        if name.endswith("_upsample"):
+            seen, there = seen.repeat(2, 1).repeat(2, 2), there.repeat(2, 1).repeat(2, 2)
+        pads = [same(side, kernel, stride, dilation) for side in seen.shape[1:]]
+        pads = pads[0] + pads[1]
+        sums = naive(seen, weight, 0, stride, dilation, pads)
+        counts = naive(there, np.ones((1, 1, kernel, kernel)), 0, stride, dilation, pads)[0]
+        for r, c in np.ndindex(*counts.shape):
+            wanted = elu(sums[:, r, c] * kernel**2 / counts[r, c] + bias) if counts[r, c] else 0
+            np.testing.assert_allclose(made[n, :, r, c], wanted, atol=1e-5)
+            assert reached[n, 0, r, c] == (counts[r, c] > 0)
+        empty += (counts == 0).sum()
+    assert empty > 0
+
+
+def test_partial_convolution_of_a_whole_picture_is_a_plain_one():
+    """Away from the border, beyond which nothing counts as known."""
+    row = ("conv3", 3, 1, 2)
+    x = RNG(1).normal(size=(2, 3, 9, 11))
+    partial, known = run(block(row, layers="partial")[0], x, np.ones((2, 1, 9, 11)))
+    plain, _ = run(block(row)[0], x)
+    np.testing.assert_allclose(partial[:, :, 1:-1, 1:-1], plain[:, :, 1:-1, 1:-1], atol=2e-6)
+    assert np.abs(partial[:, :, 0] - plain[:, :, 0]).max() > 0.05 and known.min() == 1
+
+
+def test_gradients_of_a_partial_convolution():
+    layer, _, _ = block(("conv3", 3, 1, 2), layers="partial")
+    x = paddle.to_tensor(RNG(1).normal(size=(1, 3, 8, 8)).astype(np.float32), stop_gradient=False)
+    known = np.ones((1, 1, 8, 8), np.float32)
+    known[:, :, 2:7, 2:7] = 0
+    made, _ = layer(x, paddle.to_tensor(known))
+    made.sum().backward()
+    assert not x.grad.numpy()[:, :, 2:7, 2:7].any() and x.grad.numpy()[:, :, :2].all()
+    assert layer.conv.bias.grad.numpy().all() and np.isfinite(layer.conv.weight.grad.numpy()).all()
+
+
+# ---- the whole generator
+
+
+def scene(count, height, width):
+    rng = RNG(0)
+    image = rng.uniform(-1, 1, (count, 3, height, width)).astype(np.float32)
+    mask = np.zeros((count, 1, height, width), np.float32)
+    mask[:, :, height // 4 : height // 2, 3 : width // 2] = 1
+    return paddle.to_tensor(image), paddle.to_tensor(mask)
+
+
+def lively(generator):
+    """Weights so large that what is fed in arrives at the other end, and biases."""
+    for name, value in generator.state_dict().items():
+        fan_in = float(np.prod(value.shape[1:]))
+        value.set_value(paddle.randn(value.shape) * (2 / fan_in**0.5 if name.endswith("weight") else 0.1))
+    generator.eval()
+    return generator
+
+
+@pytest.mark.parametrize("layers", ["gated", "partial", "vanilla"])
+@pytest.mark.parametrize("residual", [False, True])
+def test_outputs_and_what_lies_under_the_hole(layers, residual):
+    generator = lively(Generator(4, layers=layers, guided=True, residual=residual))
+    for height, width in ((8, 8), (16, 40), (32, 24)):
+        image, mask = scene(2, height, width)
+        edge = paddle.to_tensor((RNG(3).random((2, 1, height, width)) < 0.3).astype(np.float32))
+        made = generator(image, mask, edge)
+        other = generator(image * (1 - mask) + 5 * mask, mask, edge * mask + (1 - mask))
+        for mine, theirs in zip(made, other, strict=True):
+            assert mine.shape == image.shape and np.isfinite(mine.numpy()).all()
+            assert residual or float(mine.abs().max()) <= 1
+            np.testing.assert_array_equal(mine.numpy(), theirs.numpy())
+        assert generator.offsets(image, mask, edge).shape == [2, height // 8, width // 8, 2]
+        lines_matter = bool((generator(image, mask)[0] != generator(image, mask, edge)[0]).any())
+        assert lines_matter == (layers != "partial")
+
+
+def test_what_the_stages_are_given():
+    """Channels in the order of the release and of the article; stage two gets the known pixels as they are."""
+    image, mask = scene(1, 16, 24)
+    edge = paddle.to_tensor((RNG(3).random((1, 1, 16, 24)) < 0.3).astype(np.float32))
+    incomplete, lines, ones = image * (1 - mask), edge * mask, paddle.ones_like(mask)
+    for arguments, parts in (
+        ({}, [incomplete, ones, mask]),
+        ({"guided": True}, [incomplete, lines, ones, mask]),
+        ({"inputs": "article"}, [incomplete, mask, ones * 0]),
+        ({"inputs": "article", "guided": True}, [incomplete, mask, lines]),
+    ):
+        generator = lively(Generator(4, **arguments))
+        given = []
+        for stage in (generator.coarse, generator.refine):
+            stage.register_forward_pre_hook(lambda _, inputs, given=given: given.append(inputs[0].numpy()))
+        coarse, _ = generator(image, mask, edge)
+        np.testing.assert_array_equal(given[0], paddle.concat(parts, axis=1).numpy())
+        composite = np.where(mask.numpy() == 1, coarse.numpy(), image.numpy())
+        np.testing.assert_allclose(given[1], composite, atol=1e-7)
+
+
+def test_the_branches_are_joined_in_the_releases_order():
+    """First the dilated one, then the one with the attention."""
+    generator, seen = lively(Generator(4)), {}
+    for name in ("xconv10_atrous", "pmconv10", "allconv11"):
+        layer = getattr(generator.refine, name)
+        layer.register_forward_post_hook(lambda _, inputs, outputs, name=name: seen.update({name: (inputs, outputs)}))
+    generator(*scene(1, 16, 24))
+    dilated, attended, joined = seen["xconv10_atrous"][1][0], seen["pmconv10"][1][0], seen["allconv11"][0][0]
+    np.testing.assert_array_equal(joined.numpy(), paddle.concat([dilated, attended], axis=1).numpy())
+
+
+def test_the_chunk_of_the_attention_changes_nothing():
+    paddle.seed(0)
+    whole, parts = lively(Generator(4)), Generator(4, attention_chunk=1)
+    parts.set_state_dict(whole.state_dict())
+    image, mask = scene(2, 32, 40)
+    for mine, other in zip(whole(image, mask), parts(image, mask), strict=True):
+        np.testing.assert_allclose(mine.numpy(), other.numpy(), atol=1e-5)
+
+
+def test_every_weight_gets_a_gradient():
+    for layers in ("gated", "partial", "vanilla"):
+        generator = lively(Generator(4, layers=layers))
+        image, mask = scene(2, 32, 32)
+        sum(made.square().mean() for made in generator(image, mask)).backward()
+        for name, value in generator.named_parameters():
+            assert np.isfinite(value.grad.numpy()).all() and value.grad.numpy().any(), (layers, name)
+
+
+def test_colours_continued_under_the_hole():
+    image, mask = scene(1, 40, 72)
+    known = 1 - mask
+    incomplete = (image * 0.1 + 0.5) * known
+    made = continued(incomplete, known).numpy()
+    inside, outside = mask.numpy()[0, 0] == 1, mask.numpy()[0, 0] == 0
+    np.testing.assert_array_equal(made[..., outside], incomplete.numpy()[..., outside])
+    assert made[..., inside].min() > 0.4 and made[..., inside].max() < 0.6
+    np.testing.assert_allclose(continued(0.3 * known, known).numpy(), 0.3, atol=1e-6)
+    assert not continued(0 * image, 0 * mask).numpy().any()
+
+
+# ---- the discriminator
+
+
+def test_outputs_of_the_discriminator():
+    """256 px: 4 x 4 x 256 = 4096 logits; a sixteenth of them for 64 px."""
+    with paddle.no_grad():
+        assert Discriminator()(paddle.zeros([1, 3, 64, 64]), paddle.zeros([1, 1, 64, 64])).shape == [1, 256]
+        narrow = Discriminator(4, guided=True)
+        assert narrow(*map(paddle.zeros, ([2, 3, 256, 256], [2, 1, 256, 256]))).shape == [2, 4096 * 4 // 64]
+        for side in (8, 32, 40, 72):  # with odd sides on the way
+            outputs = 16 * (-(-side // 64)) ** 2
+            assert (
+                Discriminator(4)(paddle.zeros([1, 3, side, side]), paddle.zeros([1, 1, side, side])).shape[1] == outputs
+            )
+
+
+@pytest.mark.parametrize("side", [12, 9])
+def test_layers_of_the_discriminator(side):
+    """Six convolutions with TensorFlow's SAME on even and odd sides, leaky, the last too."""
+    paddle.seed(3)
+    network = Discriminator(2)
+    network.eval()
+    image, mask = RNG(1).normal(size=(1, 3, side, side)), RNG(2).random((1, 1, side, side))
+    logits = network(*(paddle.to_tensor(x.astype(np.float32)) for x in (image, mask))).numpy()
+    x = np.concatenate([image, mask], 1)[0]
+    for n in range(1, 7):
+        conv = getattr(network, f"conv{n}")
+        weight, u, v = (getattr(conv, f"weight_{part}").numpy().astype(np.float64) for part in ("orig", "u", "v"))
+        sigma = u @ weight.reshape(len(weight), -1) @ v
+        x = naive(x, weight / sigma, conv.bias.numpy(), 2, 1, same(x.shape[1], 5, 2, 1) + same(x.shape[2], 5, 2, 1))
+        x = np.where(x > 0, x, 0.2 * x)
+    np.testing.assert_allclose(logits[0], x.ravel(), rtol=1e-3, atol=1e-5 * np.abs(x).max())
+
+
+def test_spectral_norms_become_one():
+    """One power iteration at each pass in training mode, none in evaluation mode."""
+    paddle.seed(3)
+    network = Discriminator(4)
+    inputs = paddle.zeros([1, 3, 16, 16]), paddle.zeros([1, 1, 16, 16])
+    with paddle.no_grad():
+        for _ in range(300):
+            network(*inputs)
+        for n in range(1, 7):
+            conv = getattr(network, f"conv{n}")
+            weight = conv.weight.numpy().reshape(conv.weight.shape[0], -1)
+            assert np.linalg.svd(weight, compute_uv=False)[0] == pytest.approx(1, abs=1e-3)
+        network.eval()
+        before = network.conv3.weight_u.numpy()
+        network.conv3.weight_orig.set_value(network.conv3.weight_orig * 2 + 0.1)
+        network(*inputs)
+        np.testing.assert_array_equal(network.conv3.weight_u.numpy(), before)
