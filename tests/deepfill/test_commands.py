@@ -172,7 +172,19 @@ def test_a_run_with_other_options_is_not_continued(capsys, faces, weights):
 def test_quick_to_the_command_that_it_prints(capsys, faces, tmp_path, monkeypatch):
     """Three steps, the last with the discriminator, the table, and then exactly the last line's command."""
     monkeypatch.chdir(tmp_path)
-    flags = ["--batch-size", "1", "--total-steps", "3", "--plain-steps", "2", "--data-dir", str(faces)]
+    flags = [
+        "--no-residual",
+        "--learning-rate",
+        "0.01",
+        "--batch-size",
+        "1",
+        "--total-steps",
+        "3",
+        "--plain-steps",
+        "2",
+        "--data-dir",
+        str(faces),
+    ]
     path = df_train.main(["quick", *SMALL, *flags, "--run-dir", "run"])
     told = capsys.readouterr().out
     assert path.exists() and "hole_psnr_db" in told and "l1 9.1 %" in told
@@ -445,17 +457,25 @@ def test_a_folder_with_a_broken_file(unguided, tmp_path, capsys):
     assert summary["completed"] == 0 and summary["skipped"] == 3
 
 
-def test_offsets_are_painted(weights, tmp_path, capsys):
+def test_offsets_are_painted(weights, tmp_path, capsys, monkeypatch):
     """For the photo and the hole that are completed, with the sketch if there is one."""
     image = photo(tmp_path, 61, 47)
     hole = drawn(tmp_path / "hole.png", 61, 47, (8, 8, 40, 30), paper=0, ink=255)
     lines = drawn(tmp_path / "lines.png", 61, 47, (10, 10, 30, 14), (20, 4, 24, 40), (33, 12, 38, 28))
+    seen, offsets = [], infer.Generator.offsets
+
+    def watched(network, image, mask, edge=None):
+        seen.append(0 if edge is None else edge.sum().item())
+        return offsets(network, image, mask, edge)
+
+    monkeypatch.setattr(infer.Generator, "offsets", watched)
     for given, flags in ((None, []), (lines, ["--sketch", tmp_path / "lines.png"])):
         complete(weights, tmp_path, tmp_path / "hole.png", "--offsets", tmp_path / "flow.png", *flags)
         assert f"written: {tmp_path / 'flow.png'}" in capsys.readouterr().out
         shown = read_image(tmp_path / "flow.png")
         np.testing.assert_array_equal(shown, infer.show_offsets(infer.load(weights), image, hole, given))
         assert shown.shape == image.shape and np.unique(shown.reshape(-1, 3), axis=0).shape[0] > 5
+    assert seen[:2] == [0, 0] and seen[2] == seen[3] > 20
 
 
 # ---- evaluate
