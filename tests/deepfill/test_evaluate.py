@@ -194,8 +194,15 @@ def test_batches_of_eight_and_what_is_left(weights):
         evaluate.complete_all(network, images[:, :, :36], hole[:, :, :36])
 
 
-def test_a_network_in_training_is_evaluated_and_trains_on(images):
+def test_a_network_in_training_is_evaluated_and_trains_on(images, monkeypatch):
     network, hole = lively(residual=True), masks.evaluation_holes("freeform", 6, 32, 32)[0]
+    modes, predict = [], evaluate.predict
+
+    def watched(network, *arrays):
+        modes.append(network.training)
+        return predict(network, *arrays)
+
+    monkeypatch.setattr(evaluate, "predict", watched)
     network.train()
     before = {name: value.numpy().copy() for name, value in network.state_dict().items()}
     first = evaluate.complete_all(network, images, hole)
@@ -205,7 +212,7 @@ def test_a_network_in_training_is_evaluated_and_trains_on(images):
     network.eval()
     for one, two in zip(first, evaluate.complete_all(network, images, hole), strict=True):
         np.testing.assert_array_equal(one, two)
-    assert not network.training
+    assert not network.training and not any(modes)
 
 
 # ---- pictures

@@ -182,6 +182,16 @@ def test_windows_come_back_to_where_they_lie():
     assert [pixels.shape for pixels, _, _ in network.given] == [(3, 3, SIDE, SIDE)]
 
 
+def test_holes_up_to_half_of_the_side_are_seen_at_full_resolution():
+    """As the rectangles of training are; a larger one is shrunk until it fits."""
+    for side, seen in ((SIDE // 2, (SIDE // 2) ** 2), (SIDE // 2 + 8, (SIDE // 2) ** 2)):
+        network = StandIn(lambda pixels, mask, edge: mask)
+        infer.complete(network, photo(200, 300), holes_in(200, 300, (90, 150, 90 + side, 150 + side)))
+        ((pixels, mask, _),) = network.given
+        assert pixels.shape == (1, 3, SIDE, SIDE) and seen <= mask.sum() <= (SIDE // 2 + 2) ** 2
+        assert side > SIDE // 2 or mask.sum() == seen
+
+
 @pytest.mark.parametrize("residual", [0, 1])
 def test_batches_and_company_change_nothing(networks, residual):
     """Up to the last bit of float arithmetic: one level of 255, and that rarely."""
@@ -384,7 +394,9 @@ LARGE_PHOTO = """
 import json, resource, sys
 import numpy as np
 from common import masks
+from common.device import open_device
 from deepfill import infer
+open_device("cpu")
 network = infer.load(sys.argv[1])
 image = np.random.default_rng(0).integers(0, 256, (1500, 2000, 3), dtype=np.uint8)
 hole = masks.freeform(1500, 2000, np.random.default_rng(3))
