@@ -195,6 +195,8 @@ def main(argv: list[str] | None = None) -> None:
     print(describe(place))
     if options.sketch and not network.arguments["guided"]:
         raise UserError(f"{options.weights} takes no sketch; train with --guided, or leave --sketch out")
+    if options.sketch and network.arguments["layers"] == "partial":
+        print("note: partial convolutions see nothing in a hole, and so no sketch either; it will change nothing")
     if network.arguments["guided"] and not options.sketch:
         print("note: these weights take a sketch (--sketch); without one the hole is free of lines")
     lines: dict[int, np.ndarray] = {}  # of the photos whose holes were found, by the holes' identities
