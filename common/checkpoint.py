@@ -4,6 +4,7 @@ Tensors are stored by structured name (`completion.conv1.weight`, `completion.co
 optimiser state is keyed by generated names, which change with the order of construction. Nothing here unpickles.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -37,6 +38,34 @@ def save_weights(path: str | Path, networks: dict[str, paddle.nn.Layer], metadat
     text = {"metadata": json.dumps({**metadata, "code_version": __version__})}
     _replace(path, lambda temporary: save_file(tensors, temporary, metadata=text))
     return path
+
+
+def save_published(
+    path: Path, networks: dict[str, paddle.nn.Layer], facts: dict, codebase: str, licence: str, files: list[Path]
+) -> None:
+    """`save_weights` of converted networks, with where they come from, and prints their sizes.
+
+    Args:
+        facts: the metadata of `save_weights`; source, source_sha256 (of all files, one after the other) and licence are
+            added.
+        codebase, licence: of the published weights.
+        files: they were read from.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    origin = {
+        "source": f"{codebase}, {', '.join(file.name for file in files)}",
+        "source_sha256": hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest(),  # cat FILES | …
+        "licence": licence,
+    }
+    try:
+        save_weights(path, networks, {**facts, **origin})
+    except (OSError, SafetensorError) as problem:
+        raise UserError(f"cannot write {path}: {getattr(problem, 'strerror', None) or problem}") from None
+    for name, network in networks.items():
+        size = sum(parameter.size for parameter in network.parameters() if not parameter.stop_gradient)
+        print(f"written: {path}, {name}, {size:,} parameters")
 
 
 def read_weights(path: str | Path) -> tuple[dict[str, np.ndarray], dict]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from common.errors import UserError
-from common.image_folder import SPLITS, share
+from common.image_folder import SPLITS, open_pictures, share
 from common.images import find_images, read_image, resize
 
 STAND_IN = {"val": "test", "test": "val"}  # held-out pairs go by either name
@@ -236,6 +236,11 @@ def open_pairs(data_dir: str | Path, split: str, photo_side: str = "left") -> Pa
         raise UserError(f"there are no pairs for {' or '.join(names)} in {folder}{there}; {UNDERSTOOD}")
     _check_joined(files[0][0])
     return Pairs(folder, files, photo_side)
+
+
+def open_photos(data_dir: str | Path, split: str, pairs: bool):
+    """The pictures of a split; with `pairs` the photos of pairs of photo and label (Cityscapes, facades)."""
+    return Photos(open_pairs(data_dir, split)) if pairs else open_pictures(data_dir, split)
 
 
 def _signs_of_splits(folder: Path) -> list[str]:

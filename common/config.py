@@ -83,6 +83,15 @@ def at_least(options, **smallest: float) -> None:
             raise UserError(f"--{name.replace('_', '-')} {value}: it must be {least} or more")
 
 
+def ask_for_data(config: RunSettings) -> None:
+    """Raises UserError for a run without data whose preset draws none."""
+    if config.data_dir is None and config.preset not in ("quick", ""):
+        raise UserError(
+            f"the preset {config.preset} trains on real pictures: give --data-dir (see data/README.md), or try "
+            "the preset quick, which draws its own"
+        )
+
+
 def to_json(config) -> dict:
     """The config as plain JSON values (paths become text, tuples lists)."""
 

@@ -37,6 +37,16 @@ def fixed_set(
     Raises:
         UserError: no picture can be read, or there are no holes of that kind.
     """
+    images = cut_pictures(pictures, side_px, crop, limit)
+    return images, masks.evaluation_holes(kind, len(images), side_px, side_px, seed, shapes)[0]
+
+
+def cut_pictures(pictures, side_px: int, crop: Crop, limit: int) -> np.ndarray:
+    """The first `limit` readable pictures of a set, cropped without chance: uint8 [N, side, side, 3].
+
+    Raises:
+        UserError: no picture can be read.
+    """
     images = []
     for index in range(len(pictures)):
         try:
@@ -49,7 +59,7 @@ def fixed_set(
             break
     if not images:
         raise UserError("no picture of the set can be read")
-    return np.stack(images), masks.evaluation_holes(kind, len(images), side_px, side_px, seed, shapes)[0]
+    return np.stack(images)
 
 
 def complete_classically(images: np.ndarray, holes: np.ndarray) -> dict[str, np.ndarray]:

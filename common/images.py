@@ -137,8 +137,14 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 ALIGNED = (178, 218)  # width and height of CelebA's aligned pictures
+SQUARES = {"square178": 178, "center108": 108}  # sides that crops cut from these
 
 Crop = Literal["squash", "square178", "center108", "random160", "center", "random"]
+
+
+def aligned_scale(height: int, width: int) -> float | None:
+    """The size of a picture of aligned CelebA's shape, of theirs; None for another shape."""
+    return width / ALIGNED[0] if abs(height - width * ALIGNED[1] / ALIGNED[0]) <= 1 else None
 
 
 def crop_square(image: np.ndarray, crop: Crop, size_px: int, rng: np.random.Generator) -> np.ndarray:
@@ -162,8 +168,9 @@ def crop_square(image: np.ndarray, crop: Crop, size_px: int, rng: np.random.Gene
         top = int(rng.integers(0, image.shape[0] - size_px, endpoint=True))
         left = int(rng.integers(0, image.shape[1] - size_px, endpoint=True))
         return image[top : top + size_px, left : left + size_px]
-    scale = width / ALIGNED[0] if abs(height - width * ALIGNED[1] / ALIGNED[0]) <= 1 else 1
-    side = min(height, width, {"square178": round(178 * scale), "center108": round(108 * scale)}.get(crop, width))
+    side = min(height, width)
+    if crop in SQUARES:
+        side = min(side, round(SQUARES[crop] * (aligned_scale(height, width) or 1)))
     top, left = (height - side) // 2, (width - side) // 2
     return resize(image[top : top + side, left : left + side], size_px, size_px)
 

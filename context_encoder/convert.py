@@ -12,7 +12,6 @@ All of them are plain sequences of layers, as ours are: the n-th published layer
 picture's side and what is predicted, their widths tell the rest.
 """
 
-import hashlib
 import re
 from dataclasses import dataclass
 from math import prod
@@ -21,9 +20,8 @@ from typing import Annotated, Literal
 
 import numpy as np
 import tyro
-from safetensors import SafetensorError
 
-from common.checkpoint import load_network, save_weights
+from common.checkpoint import load_network, save_published
 from common.errors import UserError, one_line_errors
 from common.torch_weights import read_published
 from context_encoder.model import CONTEXT_KERNEL, SMALLEST_SIDE, ContextEncoder, Discriminator, widths
@@ -318,18 +316,7 @@ def write(networks: dict, source: Source, options: Options) -> Path:
         facts |= {"image_px": generator.image_px, "crop": "center", "holes": holes}
         colour = " ".join(f"{value:g}" for value in generator.arguments["mean_colour"])
         print(f"not in the file: colour in the hole, RGB {colour} ({options.mean_colour}; --mean-colour if another)")
-    origin = {
-        "source": f"{source.codebase}, {options.published.name}",
-        "source_sha256": hashlib.sha256(options.published.read_bytes()).hexdigest(),
-        "licence": source.licence,
-    }
-    try:
-        save_weights(path, networks, {**facts, **origin})
-    except (OSError, SafetensorError) as problem:
-        raise UserError(f"cannot write {path}: {getattr(problem, 'strerror', None) or problem}") from None
-    for kind, network in networks.items():
-        size = sum(parameter.size for parameter in network.parameters() if not parameter.stop_gradient)
-        print(f"written: {path}, {kind}, {size:,} parameters")
+    save_published(path, networks, facts, source.codebase, source.licence, [options.published])
     if generator:
         print(f"next: python -m context_encoder.infer --weights {path} --input PHOTO --mask HOLE --output OUT.png")
     if discriminator:

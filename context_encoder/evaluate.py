@@ -10,11 +10,10 @@ import numpy as np
 import tyro
 
 from common import evaluation, metrics, regions
-from common.cityscapes import Photos, open_pairs
+from common.cityscapes import open_photos
 from common.config import at_least
 from common.device import open_device
 from common.errors import one_line_errors
-from common.image_folder import open_pictures
 from common.images import from_network, to_network
 from context_encoder.holes import center
 from context_encoder.infer import composite, load, predict, slide
@@ -93,11 +92,6 @@ def evaluate(options: Options) -> dict:
         "split": options.split,
         **result,
     }
-
-
-def open_photos(data_dir: str | Path, split: str, pairs: bool):
-    """The pictures of a split; with `pairs` the photos of pairs of photo and label (Cityscapes, facades)."""
-    return Photos(open_pairs(data_dir, split)) if pairs else open_pictures(data_dir, split)
 
 
 def fixed_set(

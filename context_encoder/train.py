@@ -11,7 +11,7 @@ import numpy as np
 
 from common.batches import Batches
 from common.checkpoint import load_network, read_weights
-from common.config import at_least, choose
+from common.config import ask_for_data, at_least, choose
 from common.device import describe, open_device
 from common.errors import UserError, one_line_errors
 from common.evaluation import mean_scores
@@ -200,11 +200,7 @@ def check(cfg: Config) -> None:
         raise UserError("--conditional is for the centre; the whole picture has its surroundings in it")
     if cfg.shapes_dir and cfg.holes != "regions":
         raise UserError(f"--shapes-dir is for --holes regions, not {cfg.holes}")
-    if cfg.data_dir is None and cfg.preset not in ("quick", ""):
-        raise UserError(
-            f"the preset {cfg.preset} trains on real pictures: give --data-dir (see data/README.md), or try "
-            "the preset quick, which draws its own"
-        )
+    ask_for_data(cfg)
 
 
 def facts(nets: dict, cfg: Config) -> dict:

@@ -12,7 +12,6 @@ python -m dcgan_completion.convert netG.pth OUT.safetensors --discriminator netD
 | `netG….pth`, `netD….pth` | pytorch/examples: variant `4x4` | nothing; z comes from N(0, 1) |
 """
 
-import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -22,9 +21,8 @@ from typing import Annotated
 
 import numpy as np
 import tyro
-from safetensors import SafetensorError
 
-from common.checkpoint import load_network, save_weights
+from common.checkpoint import load_network, save_published
 from common.errors import UserError, one_line_errors
 from common.tf_weights import checkpoint_files, is_checkpoint, read_checkpoint
 from common.torch_weights import read_published
@@ -344,18 +342,7 @@ def write(networks: dict, source: Source, options: Options) -> Path:
     facts = {"paper": "dcgan_completion", "preset": "published", "step": int(step[1]) if step else 0}
     facts |= {kind: network.arguments for kind, network in networks.items()}
     facts |= {"image_px": networks["generator"].arguments["image_px"], "crop": source.crop, "z": source.z}
-    origin = {
-        "source": f"{source.codebase}, {', '.join(file.name for file in files)}",
-        "source_sha256": hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest(),  # cat FILES | …
-        "licence": source.licence,
-    }
-    try:
-        save_weights(path, networks, {**facts, **origin})
-    except (OSError, SafetensorError) as problem:
-        raise UserError(f"cannot write {path}: {getattr(problem, 'strerror', None) or problem}") from None
-    for kind, network in networks.items():
-        size = sum(parameter.size for parameter in network.parameters() if not parameter.stop_gradient)
-        print(f"written: {path}, {kind}, {size:,} parameters")
+    save_published(path, networks, facts, source.codebase, source.licence, files)
     if "discriminator" not in networks:
         print("no discriminator: completion goes by the contextual loss alone; --discriminator FILE adds one")
     drawn = {"uniform": "U(-1, 1)", "normal": "N(0, 1)"}[source.z]

@@ -17,7 +17,7 @@ from common.config import at_least
 from common.device import open_device
 from common.errors import UserError, one_line_errors
 from common.image_folder import open_pictures
-from common.images import crop_square, from_network, grid, show_hole, to_network
+from common.images import from_network, grid, show_hole, to_network
 from dcgan_completion.holes import KINDS, LOWRES, hole
 from dcgan_completion.infer import Dcgan, load, parse, progress, warn_of_gate
 from dcgan_completion.model import Generator
@@ -76,7 +76,9 @@ def evaluate(options: Options) -> dict:
             raise UserError(f"there are no holes of the kind {kind!r} to score; choose from {', '.join(scorable)}")
     nets = load(options.weights)
     warn_of_gate(nets.facts)
-    images = cut_faces(open_pictures(options.data_dir, options.split), nets.facts, options.limit)
+    images = evaluation.cut_pictures(
+        open_pictures(options.data_dir, options.split), nets.px, nets.facts["crop"], options.limit
+    )
     kinds = {}
     for kind in dict.fromkeys(options.masks):
         holes = fixed_holes(kind, len(images), nets.px, options.seed)
@@ -99,26 +101,6 @@ def evaluate(options: Options) -> dict:
         "search": {"preset": options.preset, **vars(options.search), "seed": options.seed},
         "kinds": kinds,
     }
-
-
-def cut_faces(pictures, facts: dict, limit: int) -> np.ndarray:
-    """The first `limit` readable faces as training cuts them, uint8 [N, px, px, 3].
-
-    Raises:
-        UserError: none of them can be read.
-    """
-    crop = evaluation.EVALUATION_CROPS.get(facts["crop"], facts["crop"])
-    faces = []
-    for index in range(len(pictures)):
-        try:
-            faces.append(crop_square(pictures[index], crop, facts["image_px"], np.random.default_rng(0)))
-        except UserError as problem:
-            print(f"skipped: {problem}")
-        if len(faces) == limit:
-            break
-    if not faces:
-        raise UserError("no picture of the set can be read")
-    return np.stack(faces)
 
 
 def fixed_holes(kind: str, count: int, px: int, seed: int) -> np.ndarray:

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from common.errors import UserError
-from common.images import ALIGNED, Crop, resize
+from common.images import ALIGNED, SQUARES, Crop, aligned_scale, resize
 
 EYES = ((69.5, 111.5), (107.5, 111.5))  # mean x, y of the left and the right eye in aligned CelebA, px of 178 x 218
 SMALLEST = 0.5  # of the network's side: a window must have so many of its pixels
@@ -59,10 +59,10 @@ def middle(height: int, width: int, crop: Crop, around: np.ndarray | None = None
     Returns:
         (the window, whether the photo has the shape of the faces in training).
     """
-    aligned = abs(height - width * ALIGNED[1] / ALIGNED[0]) <= 1
-    if aligned:
-        side = {"square178": 1.0, "center108": 108 / 178}.get(crop, 1.0) * width
-        return Face((width - round(side)) // 2, (height - round(side)) // 2, round(side)), True
+    scale = aligned_scale(height, width)
+    if scale:
+        side = round(SQUARES.get(crop, ALIGNED[0]) * scale)
+        return Face((width - side) // 2, (height - side) // 2, side), True
     side, corner = min(height, width), []
     for length, axis in ((width, 0), (height, 1)):
         start = (length - side) // 2
@@ -70,7 +70,7 @@ def middle(height: int, width: int, crop: Crop, around: np.ndarray | None = None
         if len(places):
             start = max(min(start, int(places[0])), int(places[-1]) + 1 - side)
         corner.append(start)
-    cut = {"square178": 178, "center108": 108}.get(crop, side)  # of a larger square training would see a part only
+    cut = SQUARES.get(crop, side)  # of a larger square training would see a part only
     return Face(corner[0], corner[1], side), height == width and side <= cut
 
 
@@ -87,7 +87,7 @@ def from_eyes(eyes: tuple[float, float, float, float], crop: Crop) -> Face:
     (x0, y0), (x1, y1) = np.reshape(np.asarray(eyes, np.float64), (2, 2))
     if not (x1 > x0 and math.isfinite(x1 - x0 + y1 - y0)):
         raise UserError(f"eyes at ({x0:g}, {y0:g}) and ({x1:g}, {y1:g}): give the one on the picture's left first")
-    known_side = min(ALIGNED[0], 108 if crop == "center108" else ALIGNED[0])
+    known_side = SQUARES.get(crop, ALIGNED[0])
     corner = [(length - known_side) / 2 for length in ALIGNED]
     scale = math.hypot(x1 - x0, y1 - y0) / (EYES[1][0] - EYES[0][0])
     angle = math.atan2(y1 - y0, x1 - x0)

@@ -322,12 +322,13 @@ def tell_how_it_went(nets: Dcgan, job: Job, found: Found, at: int, name: str) ->
 
 def write_evolution(stem: Path, jobs: list[Job], found: Found, completed: list[np.ndarray], settings: Settings) -> None:
     """The strip, the animation and the curves of the first few jobs, as files that begin with `stem`."""
-    n = min(SHOWN, len(jobs))
-    squares, hidden = (np.stack([getattr(job, name) for job in jobs[:n]]) for name in ("square", "hidden"))
-    px = squares.shape[1]
-    nothing = [np.zeros(job.photo.shape[:2], bool) for job in jobs[:n]]
-    blended = [face.look(done, none, job.where, px)[0] for done, none, job in zip(completed, nothing, jobs)]  # noqa: B905
-    frames = found.frames[:, :n]
+    jobs = jobs[:SHOWN]
+    squares, hidden = np.stack([job.square for job in jobs]), np.stack([job.hidden for job in jobs])
+    blended = [
+        face.look(done, np.zeros(done.shape[:2], bool), job.where, squares.shape[1])[0]
+        for done, job in zip(completed[: len(jobs)], jobs, strict=True)
+    ]
+    frames = found.frames[:, : len(jobs)]
     sheet = evolution.strip(squares, hidden, frames, found.frame_steps, np.stack(blended))
     named = [stem.with_name(f"{stem.name}{end}") for end in ("evolution.png", "evolution.gif", "curves.png")]
     write_image(named[0], sheet)

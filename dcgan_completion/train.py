@@ -11,9 +11,10 @@ import numpy as np
 
 from common.batches import Batches
 from common.checkpoint import load_network, read_weights
-from common.config import at_least, choose
+from common.config import ask_for_data, at_least, choose
 from common.device import describe, open_device
 from common.errors import UserError, one_line_errors
+from common.evaluation import cut_pictures
 from common.gradients import frozen, update
 from common.image_folder import open_pictures
 from common.images import crop_square, from_network, grid, to_network
@@ -28,6 +29,7 @@ import paddle
 SAMPLES = 32  # pictures of a preview, from the same z throughout
 SETTLING = 20  # batches of 64 z
 FINAL_PICTURES = 8  # completed and scored at the end
+MEAN_FACE_PICTURES = 1_000  # of training, whose mean a search must come nearer than
 GATE_PICTURES = 32  # held-out faces that a search must be able to redraw
 
 
@@ -176,8 +178,9 @@ def train(cfg: Config) -> Path:
             nets["generator"].set_state_dict(nets["average"].state_dict())
         known = facts(nets, cfg)
         if run.complete:
-            held_out = evaluate.cut_faces(open_pictures(data_dir, "val"), known, GATE_PICTURES)
-            known["gate"] = evaluate.gate(nets["generator"], held_out, evaluate.cut_faces(pictures, known, 1_000))
+            held_out = cut_pictures(open_pictures(data_dir, "val"), cfg.image_px, cfg.crop, GATE_PICTURES)
+            training = cut_pictures(pictures, cfg.image_px, cfg.crop, MEAN_FACE_PICTURES)
+            known["gate"] = evaluate.gate(nets["generator"], held_out, training)
         run.save_weights(["generator", "discriminator"], known)
         run.farewell()
     return run.weights
@@ -191,11 +194,7 @@ def check(cfg: Config) -> None:
         raise UserError(f"--image-px {px} is no power of two from 8 up; the networks double 4 x 4 until they are there")
     if not 0 <= cfg.average_decay < 1:
         raise UserError(f"--average-decay {cfg.average_decay} is not from 0 up to, without, 1")
-    if cfg.data_dir is None and cfg.preset not in ("quick", ""):
-        raise UserError(
-            f"the preset {cfg.preset} trains on real pictures: give --data-dir (see data/README.md), or try "
-            "the preset quick, which draws its own"
-        )
+    ask_for_data(cfg)
 
 
 def facts(nets: dict, cfg: Config) -> dict:

@@ -14,7 +14,6 @@ nipponjo's code feeds RGB; whether its files made from the release, which is BGR
 MMagic's and csqiangwen's files hold other networks.
 """
 
-import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -23,9 +22,8 @@ from typing import Annotated, Literal
 
 import numpy as np
 import tyro
-from safetensors import SafetensorError
 
-from common.checkpoint import load_network, save_weights
+from common.checkpoint import load_network, save_published
 from common.errors import UserError, one_line_errors
 from common.tf_weights import checkpoint_files, is_checkpoint, read_checkpoint
 from common.torch_weights import read_published
@@ -401,18 +399,7 @@ def write(networks: dict, source: Source, path: Path, output: Path) -> Path:
     facts = {"paper": "deepfill", "preset": "", "step": int(step[1]) if step else 0}
     facts |= {kind: network.arguments for kind, network in networks.items()}
     facts |= {"image_px": TRAINING_PX, "crop": "center", "holes": "official", "colours": source.colours}
-    origin = {
-        "source": f"{source.codebase}, {', '.join(file.name for file in files)}",
-        "source_sha256": hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest(),  # cat FILES | …
-        "licence": source.licence,
-    }
-    try:
-        save_weights(output, networks, {**facts, **origin})
-    except (OSError, SafetensorError) as problem:
-        raise UserError(f"cannot write {output}: {getattr(problem, 'strerror', None) or problem}") from None
-    for kind, network in networks.items():
-        size = sum(parameter.size for parameter in network.parameters() if not parameter.stop_gradient)
-        print(f"written: {output}, {kind}, {size:,} parameters")
+    save_published(output, networks, facts, source.codebase, source.licence, files)
     print(f"not in the file: the order of colours, taken as {source.colours}; --colours if another")
     if "generator" in networks:
         print(f"next: python -m deepfill.infer --weights {output} --input PHOTO --mask HOLE --output OUT.png")

@@ -13,11 +13,10 @@ import numpy as np
 import tyro
 
 from common import evaluation
-from common.cityscapes import Photos, open_pairs
+from common.cityscapes import open_photos
 from common.config import at_least
 from common.device import open_device
 from common.errors import one_line_errors
-from common.image_folder import open_pictures
 from common.images import from_network, to_network
 from deepfill.holes import KINDS
 from deepfill.infer import STRIDE, load, predict
@@ -86,11 +85,6 @@ def evaluate(options: Options) -> dict:
     }
 
 
-def open_photos(data_dir: str | Path, split: str, pairs: bool):
-    """The pictures of a split; with `pairs` the photos of pairs of photo and label (Cityscapes, facades)."""
-    return Photos(open_pairs(data_dir, split)) if pairs else open_pictures(data_dir, split)
-
-
 def fixed_set(pictures, facts: dict, kind: str, limit: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """The first `limit` readable pictures at the network's size, with their numbered holes.
 
@@ -100,7 +94,7 @@ def fixed_set(pictures, facts: dict, kind: str, limit: int, seed: int = 0) -> tu
     side = facts["image_px"]
     if kind != OFFICIAL:
         return evaluation.fixed_set(pictures, side, facts["crop"], kind, limit, seed)
-    images, _ = evaluation.fixed_set(pictures, side, facts["crop"], "center", limit, seed)
+    images = evaluation.cut_pictures(pictures, side, facts["crop"], limit)
     words = [zlib.crc32(kind.encode()), seed]
     holes = [KINDS[kind](side, side, np.random.default_rng([*words, n, side])) for n in range(len(images))]
     return images, np.stack(holes)

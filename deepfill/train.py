@@ -13,7 +13,7 @@ from common import evaluation
 from common.batches import Batches
 from common.checkpoint import load_network, read_weights
 from common.completion import LINE_SHARE
-from common.config import at_least, choose
+from common.config import ask_for_data, at_least, choose
 from common.device import describe, open_device
 from common.errors import UserError, one_line_errors
 from common.gradients import frozen, update
@@ -87,13 +87,10 @@ def build(cfg: Config) -> tuple[dict, dict]:
             base_channels=cfg.base_channels, layers=cfg.layers, inputs=cfg.inputs, guided=cfg.guided,
             gate_first=cfg.gate_first, padding=cfg.padding, residual=cfg.residual,
         )  # fmt: skip
-    arguments = {
-        "base_channels": cfg.discriminator_channels, "guided": cfg.guided, "slope": cfg.slope, "padding": cfg.padding,
-    }  # fmt: skip
     if cfg.init_discriminator:
         discriminator = load_discriminator(cfg.init_discriminator, cfg.guided)
     else:
-        discriminator = Discriminator(**arguments)
+        discriminator = Discriminator(cfg.discriminator_channels, cfg.guided, cfg.slope, cfg.padding)
     nets = {"generator": generator, "discriminator": discriminator}
     return nets, {name: _adam(net, cfg) for name, net in nets.items()}
 
@@ -208,11 +205,7 @@ def check(cfg: Config) -> None:
         raise UserError("--edges-dir is for --guided, which is off")
     if cfg.edges_dir and not cfg.edges_dir.is_dir():
         raise UserError(f"there is no folder of edges {cfg.edges_dir}")
-    if cfg.data_dir is None and cfg.preset not in ("quick", ""):
-        raise UserError(
-            f"the preset {cfg.preset} trains on real pictures: give --data-dir (see data/README.md), or try "
-            "the preset quick, which draws its own"
-        )
+    ask_for_data(cfg)
 
 
 def facts(nets: dict, cfg: Config) -> dict:

@@ -10,7 +10,6 @@ python -m glcic.convert PUBLISHED OUT.safetensors
 | `gl_256x256_….pth` | MMagic, MMEditing | [-1, 1] and BGR; hole of 0, output clipped, no bias before a normalisation |
 """
 
-import hashlib
 import json
 import math
 from dataclasses import dataclass, replace
@@ -19,9 +18,8 @@ from typing import Annotated
 
 import numpy as np
 import tyro
-from safetensors import SafetensorError
 
-from common.checkpoint import load_network, save_weights
+from common.checkpoint import load_network, save_published
 from common.errors import UserError, one_line_errors
 from common.torch_weights import read_published
 from glcic.model import COMPLETION_ROWS, STRIDE, CompletionNetwork, Discriminator
@@ -358,18 +356,8 @@ def write(name: str, network, facts: dict, source: Source, options: Options, cou
     path = options.output
     if name == "discriminator" and count > 1:
         path = path.with_name(f"{path.stem}-discriminator.safetensors")
-    origin = {
-        "source": f"{source.codebase}, {options.published.name}",
-        "source_sha256": hashlib.sha256(options.published.read_bytes()).hexdigest(),
-        "licence": source.licence,
-    }
-    metadata = {"paper": "glcic", "preset": "converted", "step": 0, **facts, **origin}
-    try:
-        save_weights(path, {name: network}, metadata)
-    except (OSError, SafetensorError) as problem:
-        raise UserError(f"cannot write {path}: {getattr(problem, 'strerror', None) or problem}") from None
-    size = sum(parameter.size for parameter in network.parameters() if not parameter.stop_gradient)
-    print(f"written: {path}, {name}, {size:,} parameters")
+    metadata = {"paper": "glcic", "preset": "converted", "step": 0, **facts}
+    save_published(path, {name: network}, metadata, source.codebase, source.licence, [options.published])
     if name == "completion":
         print(f"next: python -m glcic.infer --weights {path} --input PHOTO --mask HOLE --output OUT.png")
     else:

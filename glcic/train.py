@@ -13,7 +13,7 @@ import numpy as np
 from common import evaluation
 from common.batches import Batches
 from common.checkpoint import load_network, read_weights
-from common.config import choose
+from common.config import ask_for_data, choose
 from common.device import describe, open_device
 from common.errors import UserError, one_line_errors
 from common.gradients import frozen, update
@@ -206,11 +206,7 @@ def check(cfg: Config) -> None:
     holes.check(cfg.image_px, cfg.local_px, cfg.hole_px)
     if cfg.image_px % STRIDE:
         raise UserError(f"--image-px {cfg.image_px} is no multiple of {STRIDE}")
-    if cfg.data_dir is None and cfg.preset not in ("quick", ""):
-        raise UserError(
-            f"the preset {cfg.preset} trains on real pictures: give --data-dir (see data/README.md), or try "
-            "the preset quick, which draws its own"
-        )
+    ask_for_data(cfg)
 
 
 def facts(completion: CompletionNetwork, cfg: Config) -> dict:

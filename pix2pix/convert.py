@@ -9,16 +9,14 @@ python -m pix2pix.convert PUBLISHED OUT.safetensors
 | `facades_label2image.t7`, … | phillipi/pix2pix | BGR; decoder before encoder in skips; biases before normalisations |
 """
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, get_args
 
 import numpy as np
 import tyro
-from safetensors import SafetensorError
 
-from common.checkpoint import load_network, save_weights
+from common.checkpoint import load_network, save_published
 from common.errors import UserError, one_line_errors
 from common.torch_weights import read_published
 from pix2pix import encoding
@@ -437,17 +435,7 @@ def write(name: str, network, direction: Direction, source: Source, options: Opt
         path = path.with_name(f"{path.stem}-discriminator.safetensors")
     photo_side = known(options.published)[1]
     facts |= {"photo_side": photo_side} if photo_side else {}
-    origin = {
-        "source": f"{source.codebase}, {options.published.name}",
-        "source_sha256": hashlib.sha256(options.published.read_bytes()).hexdigest(),
-        "licence": source.licence,
-    }
-    try:
-        save_weights(path, {name: network}, {**facts, **origin})
-    except (OSError, SafetensorError) as problem:
-        raise UserError(f"cannot write {path}: {getattr(problem, 'strerror', None) or problem}") from None
-    size = sum(parameter.size for parameter in network.parameters() if not parameter.stop_gradient)
-    print(f"written: {path}, {name}, {size:,} parameters")
+    save_published(path, {name: network}, facts, source.codebase, source.licence, [options.published])
     if name == "generator":
         print(f"next: python -m pix2pix.infer --weights {path} --input PICTURE --output OUT.png")
     return path

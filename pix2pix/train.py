@@ -13,7 +13,7 @@ import numpy as np
 from common import evaluation
 from common.batches import Batches
 from common.cityscapes import crop_pair
-from common.config import choose
+from common.config import ask_for_data, choose
 from common.device import describe, open_device
 from common.errors import UserError, one_line_errors
 from common.gradients import frozen, update
@@ -183,11 +183,7 @@ def check(cfg: Config) -> None:
         )
     if not 0 <= cfg.decay_epochs <= cfg.epochs:
         raise UserError(f"--decay-epochs {cfg.decay_epochs} of --epochs {cfg.epochs}: the decay is part of the run")
-    if cfg.data_dir is None and cfg.preset not in ("quick", ""):
-        raise UserError(
-            f"the preset {cfg.preset} trains on real pictures: give --data-dir (see data/README.md), or try "
-            "the preset quick, which draws its own"
-        )
+    ask_for_data(cfg)
 
 
 def facts(generator: paddle.nn.Layer, cfg: Config) -> dict:

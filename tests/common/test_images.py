@@ -122,6 +122,8 @@ def test_crops_cut_the_named_boxes():
     assert images.crop_square(picture, "squash", 64, rng).shape == (64, 64, 3)
     half = images.crop_square(picture[:109, :89], "center108", 54, rng)  # aligned faces at half the size
     assert tuple(half[0, 0, :2]) == (27, 17) and tuple(half[-1, -1, :2]) == (80, 70)
+    whole = images.crop_square(picture[:109, :89], "center", 89, rng)
+    assert tuple(whole[0, 0, :2]) == (10, 0) and tuple(whole[-1, -1, :2]) == (98, 88)
     other = images.crop_square(picture[:100, :89], "center108", 89, rng)  # not of their shape: nothing is known of it
     assert tuple(other[0, 0, :2]) == (5, 0) and tuple(other[-1, -1, :2]) == (93, 88)
 

@@ -9,6 +9,7 @@ import zlib
 import numpy as np
 import pytest
 
+from common import evaluation
 from common.checkpoint import save_weights
 from common.images import crop_square, from_network, read_image, to_network, write_image
 from dcgan_completion import evaluate, infer
@@ -122,10 +123,10 @@ def test_faces_are_cut_as_in_training(result, faces, folder, tmp_path, capsys):
     for n in (1, 2):
         (tmp_path / f"{n}.png").write_bytes((folder / f"{n}.png").read_bytes())
     pictures = evaluate.open_pictures(tmp_path, "test")
-    cut = evaluate.cut_faces(pictures, {"crop": "center108", "image_px": PX}, 5)
+    cut = evaluation.cut_pictures(pictures, PX, "center108", 5)
     np.testing.assert_array_equal(cut, faces[1:3])
     assert "skipped: " in capsys.readouterr().out
-    cut = evaluate.cut_faces(pictures, {"crop": "random160", "image_px": PX}, 1)  # without its chance
+    cut = evaluation.cut_pictures(pictures, PX, "random160", 1)  # without its chance
     square = soft(6, 218, 178)[1, 20:198]
     np.testing.assert_array_equal(cut[0], crop_square(square, "squash", PX, np.random.default_rng(0)))
 
