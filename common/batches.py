@@ -1,17 +1,24 @@
-"""Batches read ahead by threads. What a step gets depends on (seed, step) alone, never on the number of threads."""
+"""Batches read ahead by threads. What a step gets depends on (seed, step) alone, never on the number of threads.
 
+Several processes of a run share each batch evenly: together they get what one process would.
+"""
+
+import multiprocessing
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.pool import ThreadPool
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
+from common import processes
 from common.errors import UserError
 
 READ_AHEAD_BATCHES = 3
+PATIENCE_SECONDS = 300
 
 
 def picture_order(count: int, seed: int, epoch: int) -> np.ndarray:
@@ -36,14 +43,23 @@ class Batches:
             and counted, and the next picture takes the place.
         batch_size: samples per batch.
         workers: threads; 0 makes each batch when it is asked for.
+        name: index -> what to call a picture that takes too long.
 
-    Raises (while iterating):
-        UserError: more than 1 % of the pictures are broken; all that were met are named.
+    Raises:
+        UserError: the batch cannot be shared evenly; while iterating: more than 1 % of the pictures are broken, all
+            that were met are named; or nothing came for PATIENCE_SECONDS, and what was being read is named.
     """
 
-    def __init__(self, count: int, make: Callable, batch_size: int, seed: int, workers: int = 2):
+    def __init__(
+        self, count: int, make: Callable, batch_size: int, seed: int, workers: int = 2, name: Callable = "no. {}".format
+    ):
+        if batch_size % processes.count():
+            raise UserError(f"--batch-size {batch_size} cannot be shared evenly by {processes.count()} processes")
         self.count, self.make, self.batch_size, self.seed, self.workers = count, make, batch_size, seed, workers
+        self.name = name
         self.broken: dict[int, str] = {}
+        self._reading: dict[int, int] = {}  # thread -> index
+        self._stuck = False
         self._orders: dict[int, np.ndarray] = {}
 
     def __call__(self, first_step: int) -> Iterator[tuple[np.ndarray, ...]]:
@@ -54,20 +70,35 @@ class Batches:
                 yield self._stack([self._sample(number) for number in self._numbers(step)])
                 step += 1
         cv2.setNumThreads(1)  # the threads here are the parallelism
-        with ThreadPoolExecutor(self.workers, "reader") as pool:
-            ahead = deque()
-            step = first_step
-            try:
-                while True:
-                    while len(ahead) < READ_AHEAD_BATCHES:
-                        ahead.append([pool.submit(self._sample, number) for number in self._numbers(step)])
-                        step += 1
-                    yield self._stack([sample.result() for sample in ahead.popleft()])
-            finally:
-                pool.shutdown(wait=True, cancel_futures=True)
+        pool = ThreadPool(self.workers)  # of daemons: one that hangs does not keep the process from ending
+        ahead = deque()
+        step = first_step
+        try:
+            while True:
+                while len(ahead) < READ_AHEAD_BATCHES:
+                    ahead.append([pool.apply_async(self._sample, (number,)) for number in self._numbers(step)])
+                    step += 1
+                yield self._stack([self._wait_for(sample) for sample in ahead.popleft()])
+        finally:
+            pool.terminate()
+            if not self._stuck:
+                pool.join()
+
+    def _wait_for(self, sample):
+        try:
+            return sample.get(PATIENCE_SECONDS)
+        except multiprocessing.TimeoutError:
+            self._stuck = True
+            names = ", ".join(sorted(self.name(index) for index in list(self._reading.values())))
+            raise UserError(
+                f"nothing came from the pictures for {PATIENCE_SECONDS} s; being read: {names}. Is the disk, or the "
+                "network to it, still there? The same command goes on from the last checkpoint"
+            ) from None
 
     def _numbers(self, step: int) -> range:
-        return range(step * self.batch_size, (step + 1) * self.batch_size)
+        share = self.batch_size // processes.count()
+        first = step * self.batch_size + processes.rank() * share
+        return range(first, first + share)
 
     def _sample(self, number: int) -> tuple[np.ndarray, ...]:
         epoch, place = divmod(number, self.count)
@@ -75,10 +106,13 @@ class Batches:
             index = int(self._order(epoch)[(place + later) % self.count])
             if index in self.broken:
                 continue
+            self._reading[threading.get_ident()] = index
             try:
                 return self.make(index, sample_rng(self.seed, epoch, place))
             except UserError as problem:
                 self._note_broken(index, str(problem))
+            finally:
+                del self._reading[threading.get_ident()]
         raise UserError("no picture of the set can be read")
 
     def _order(self, epoch: int) -> np.ndarray:

@@ -178,11 +178,15 @@ def load_state(folder: str | Path, networks: dict, optimizers: dict) -> dict:
     stepped = {name for name in optimizers if any(key.startswith(name + ".") for key in given)}
     for name in stepped:  # an optimiser that had not stepped yet has no tensors, and gets none
         _create_moments(networks[name], optimizers[name])
+    for name in optimizers.keys() - stepped:  # but may have stepped since, if the run goes back to this state
+        for key, tensor in _named_moments(name, networks[name], optimizers[name]).items():
+            if not key.endswith("pow_acc"):
+                tensor.set_value(paddle.zeros_like(tensor))
     for name, network in networks.items():
         load_network(network, {key: value for key, value in tensors.items() if "/" not in key}, name, folder)
     wanted = {}
-    for name, optimizer in optimizers.items():
-        wanted |= _named_moments(name, networks[name], optimizer)
+    for name in stepped:
+        wanted |= _named_moments(name, networks[name], optimizers[name])
     if wanted.keys() != given:
         odd = sorted(wanted.keys() ^ given)
         raise UserError(f"{folder} was written by another optimiser: {', '.join(odd[:3])} and {len(odd)} in all differ")

@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import tyro
 
@@ -41,6 +41,9 @@ class RunSettings:
     """minutes between checkpoints; one more is written at the end and on Ctrl-C or SIGTERM [ours]"""
     preview_steps: int = 500
     """steps between preview pictures, after those at steps 1, 50 and 200 [ours]"""
+    on_nan: Literal["stop", "rollback"] = "stop"
+    """when losses or weights are no finite numbers: stop, or go back to the newest checkpoint and go on with other
+    pictures [ours]"""
     max_minutes: float = 0.0
     """stop after so many minutes of this session, saved and ready to resume; 0 is no limit [ours]"""
 
@@ -48,7 +51,7 @@ class RunSettings:
 # Fields that may differ between a run and its resumption: none of them changes what a step computes.
 FREE_FIELDS = {
     *("data_dir", "run_dir", "device", "resume", "total_steps", "workers", "save_minutes", "preview_steps"),
-    *("max_minutes", "preset"),
+    *("max_minutes", "on_nan", "preset"),
 }
 
 

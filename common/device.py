@@ -22,10 +22,11 @@ except ImportError:
 
 
 def open_device(name: str = "auto") -> paddle.CPUPlace | paddle.CUDAPlace:
-    """Makes a device the one that Paddle computes on.
+    """Makes a device the one that Paddle computes on, and connects the processes of a run that has several.
 
     Args:
-        name: `auto` (the first card that answers, else the processor), `cpu`, `gpu` or `gpu:N`.
+        name: `auto` (the first card that answers, else the processor), `cpu`, `gpu` or `gpu:N`. Of several processes
+            each takes its own card, and then `gpu:N` is no choice.
 
     Raises:
         UserError: a card was asked for and cannot be used. Asked before Paddle is, which would abort the process.
@@ -37,16 +38,28 @@ def open_device(name: str = "auto") -> paddle.CPUPlace | paddle.CUDAPlace:
     if kind == "cpu" or (kind == "auto" and cards == 0):
         _keep_freed_memory()
         paddle.set_device("cpu")
+        _connect()
         return paddle.CPUPlace()
     if not paddle.is_compiled_with_cuda():
         raise UserError(
             f"--device {name}: this is the CPU build of PaddlePaddle {paddle.__version__}; install paddlepaddle-gpu "
             "(README.md, GPU) or use --device cpu"
         )
+    process = paddle.distributed.ParallelEnv()
+    if process.world_size > 1:
+        if number:
+            raise UserError(f"--device {name}: each of {process.world_size} processes has a card of its own; use gpu")
+        number = process.device_id
     if int(number or 0) >= cards:
         raise UserError(f"--device {name}: Paddle finds {cards} usable card(s) on this machine; use --device cpu")
     paddle.set_device(f"gpu:{number or 0}")
+    _connect()
     return paddle.CUDAPlace(int(number or 0))
+
+
+def _connect() -> None:
+    if paddle.distributed.ParallelEnv().world_size > 1 and not paddle.distributed.is_initialized():
+        paddle.distributed.init_parallel_env()
 
 
 def count_cards() -> int:

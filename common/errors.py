@@ -9,6 +9,10 @@ class UserError(Exception):
     """Something the user can put right: what was wrong, the value, what to do."""
 
 
+class DivergedError(UserError):
+    """Losses or weights of a training run are no finite numbers any more."""
+
+
 def one_line_errors(main):
     """Decorates a command's `main(argv)`: a `UserError` becomes `error: …` on stderr and exit status 2."""
 

@@ -2,13 +2,16 @@
 
 import contextlib
 
+from common import processes
+
 import paddle
 
 
-def update(optimizer: paddle.optimizer.Optimizer, loss) -> None:
-    """One step of an optimiser, from clean gradients."""
+def update(network: paddle.nn.Layer, optimizer: paddle.optimizer.Optimizer, loss) -> None:
+    """One step of a network's optimiser, from clean gradients; they are the means over all processes of the run."""
     optimizer.clear_grad()
     loss.backward()
+    processes.average_gradients(network)
     optimizer.step()
 
 

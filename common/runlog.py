@@ -11,6 +11,7 @@ Nothing in here knows what a network learns. A paper's train.py holds the algori
 import contextlib
 import json
 import math
+import os
 import signal
 import sys
 import threading
@@ -22,12 +23,13 @@ import matplotlib.figure
 import numpy as np
 from tqdm import tqdm
 
-from common import checkpoint, config
+from common import checkpoint, config, processes
 from common.device import paddle
-from common.errors import UserError
+from common.errors import DivergedError, UserError
 from common.images import write_image
 
 FIRST_PREVIEWS = (1, 50, 200)
+MAX_ROLLBACKS = 5
 RECORD_STEPS = 10  # losses are fetched from the device, and written, every so many steps
 
 
@@ -49,7 +51,10 @@ class Run:
         self.cfg, self.paper, self.networks, self.optimizers = cfg, paper, networks, optimizers
         self.folder = run_folder(cfg, paper)
         self.weights = self.folder / "weights.safetensors"
+        self.writes = processes.rank() == 0  # one of several processes does
         self.step = 0  # steps done
+        self.skipped = 0  # batches that were passed over when the run went back, see `_roll_back`
+        self.rollbacks = 0  # since the last checkpoint
         self.score: float | None = None  # of the last validation; ranks checkpoints
         self.stopped_by: int | None = None  # the signal that ended the run early
         self._sums: dict[str, list[paddle.Tensor]] = {}
@@ -65,16 +70,18 @@ class Run:
 
     def _open(self) -> None:
         try:
-            if self.cfg.resume == "never" and (self.folder / "options.json").exists():
-                print(f"the older run was moved to {_move_aside(self.folder)}")
-            self.folder.mkdir(parents=True, exist_ok=True)
-            (self.folder / "previews").mkdir(exist_ok=True)
-            self._resume()
-            self._stats = (self.folder / "stats.jsonl").open("a")
-            options = {**config.to_json(self.cfg), "paper": self.paper, "paddle": paddle.__version__}
-            (self.folder / "options.json").write_text(json.dumps(options, indent=1) + "\n")
+            with processes.first_alone():
+                if self.writes and self.cfg.resume == "never" and (self.folder / "options.json").exists():
+                    print(f"the older run was moved to {_move_aside(self.folder)}")
+                (self.folder / "previews").mkdir(parents=True, exist_ok=True)
+                self._resume()
+                self._stats = (self.folder / "stats.jsonl" if self.writes else Path(os.devnull)).open("a")
+                if self.writes:
+                    options = {**config.to_json(self.cfg), "paper": self.paper, "paddle": paddle.__version__}
+                    (self.folder / "options.json").write_text(json.dumps(options, indent=1) + "\n")
         except OSError as problem:
             raise UserError(f"cannot write the run folder {self.folder}: {problem.strerror or problem}") from None
+        processes.equalise(value for network in self.networks.values() for value in network.state_dict().values())
 
     def _resume(self) -> None:
         if self.cfg.resume not in ("auto", "never"):
@@ -84,13 +91,19 @@ class Run:
         else:
             source = checkpoint.newest_state(self.folder / "checkpoints") if self.cfg.resume == "auto" else None
             if source is None:
-                (self.folder / "stats.jsonl").unlink(missing_ok=True)
+                if self.writes:
+                    (self.folder / "stats.jsonl").unlink(missing_ok=True)
                 return
             self._refuse_other_options()
+        self._load(source)
+        print(f"resumed from {source}, {self.step} steps done")
+
+    def _load(self, source: Path) -> None:
         progress = checkpoint.load_state(source, self.networks, self.optimizers)
         self.step, self.score = progress["step"], progress.get("score")
-        _trim_stats(self.folder / "stats.jsonl", self.step)
-        print(f"resumed from {source}, {self.step} steps done")
+        self.skipped = progress.get("skipped", 0)
+        if self.writes:
+            _trim_stats(self.folder / "stats.jsonl", self.step)
 
     def _refuse_other_options(self) -> None:
         try:
@@ -120,8 +133,8 @@ class Run:
         self._stats.close()
 
     def _stop(self, number, _frame) -> None:
-        if self.stopped_by is not None:
-            raise KeyboardInterrupt  # asked twice: do not wait for the step
+        if self.stopped_by is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt  # asked twice: do not wait for the step. Launchers repeat SIGTERM by themselves
         self.stopped_by = number
 
     def steps(self, batches: Callable[[int], Iterator]) -> Iterator[tuple[int, tuple[np.ndarray, ...]]]:
@@ -134,33 +147,73 @@ class Run:
             batches: first step -> iterator of batches, such as `batches.Batches`.
 
         Raises:
-            UserError: a loss is no finite number, or the disk is full.
+            DivergedError: losses or weights are no finite numbers, and cfg.on_nan does not help.
+            UserError: the disk is full.
         """
         if self.complete:
             return
-        started = saved = time.monotonic()
-        stream = batches(self.step)
-        bar = tqdm(
+        self._started = self._saved = time.monotonic()
+        stream = batches(self.step + self.skipped)
+        self._bar = tqdm(
             total=self.cfg.total_steps, initial=self.step, desc=f"{self.paper} {self.cfg.preset}".strip(), unit="step",
-            mininterval=0.5 if sys.stderr.isatty() else 30, dynamic_ncols=True,
+            mininterval=0.5 if sys.stderr.isatty() else 30, dynamic_ncols=True, disable=not self.writes,
         )  # fmt: skip
-        self._bar = bar
-        with contextlib.closing(stream), bar:
-            while not self.complete and self.stopped_by is None:
+        stop = False
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self._bar)
+            stack.callback(lambda: stream.close())
+            while not (stop or self.complete):
                 batch = next(stream)
-                paddle.seed(_step_seed(self.cfg.seed, self.step))
+                paddle.seed(_step_seed(self.cfg.seed, self.step + self.skipped))
                 yield self.step, batch
                 self.step += 1
-                bar.update()
-                if self.step % RECORD_STEPS == 0:
-                    self._write_losses()
-                now = time.monotonic()
-                if now - saved > 60 * self.cfg.save_minutes:
-                    self.save()
-                    saved = now
-                if self.cfg.max_minutes and now - started > 60 * self.cfg.max_minutes:
-                    break
-        self.save()
+                self._bar.update()
+                stop, due = self._due()
+                try:
+                    if self.step % RECORD_STEPS == 0:
+                        self._write_losses()
+                    if due or stop or self.complete:
+                        self.save()
+                except DivergedError as problem:
+                    if self.cfg.on_nan == "stop":
+                        raise DivergedError(
+                            f"{problem}; the checkpoints in {self.folder / 'checkpoints'} are untouched; go on with "
+                            "--on-nan rollback, or start anew with a lower learning rate"
+                        ) from None
+                    self._roll_back(problem)
+                    stream.close()
+                    stream = batches(self.step + self.skipped)
+
+    def _due(self) -> tuple[bool, bool]:
+        """Whether to stop, and whether to save. Several processes decide together, every RECORD_STEPS steps."""
+        now = time.monotonic()
+        over = bool(self.cfg.max_minutes) and now - self._started > 60 * self.cfg.max_minutes
+        save = now - self._saved > 60 * self.cfg.save_minutes
+        if processes.count() > 1:
+            if self.step % RECORD_STEPS:
+                return False, False
+            asked, over, save = processes.largest([self.stopped_by or 0, int(over), int(save and self.writes)])
+            self.stopped_by = asked or None
+        return bool(self.stopped_by is not None or over), bool(save)
+
+    def _roll_back(self, problem: DivergedError) -> None:
+        """Goes back to the newest checkpoint, and on with pictures and chance that have not been used yet."""
+        source = checkpoint.newest_state(self.folder / "checkpoints")
+        if source is None:
+            raise DivergedError(f"{problem}; there is no checkpoint yet to go back to")
+        if self.rollbacks == MAX_ROLLBACKS:
+            raise DivergedError(f"{problem}; it went back {MAX_ROLLBACKS} times and never came to the next checkpoint")
+        reached, used = self.step, self.step + self.skipped
+        self._sums = {}
+        self._stats.close()
+        with processes.first_alone():
+            self._load(source)
+        self._stats = (self.folder / "stats.jsonl" if self.writes else Path(os.devnull)).open("a")
+        self.skipped, self.rollbacks = used - self.step, self.rollbacks + 1
+        self._log(self.step, {"rollback": self.rollbacks})
+        tqdm.write(f"{problem}: back from step {reached} to {self.step}, on with other pictures", file=sys.stderr)
+        self._bar.n = self.step
+        self._bar.refresh()
 
     def record(self, losses: dict[str, paddle.Tensor]) -> None:
         """Notes the losses of this step. They stay on the device until RECORD_STEPS of them are averaged."""
@@ -168,14 +221,12 @@ class Run:
             self._sums.setdefault(name, []).append(value.detach())
 
     def _write_losses(self) -> None:
-        means = {name: float(paddle.stack(values).mean()) for name, values in self._sums.items()}
+        means = [paddle.stack(values).mean() for values in self._sums.values()]
+        means = {name: float(mean) for name, mean in zip(self._sums, processes.average(means), strict=True)}
         self._sums = {}
         bad = [name for name, value in means.items() if not math.isfinite(value)]
         if bad:
-            raise UserError(
-                f"the loss {', '.join(bad)} is no finite number at step {self.step}; the last checkpoint in "
-                f"{self.folder / 'checkpoints'} is untouched; resume with a lower learning rate or without --amp"
-            )
+            raise DivergedError(f"the loss {', '.join(bad)} is no finite number at step {self.step}")
         if means:
             self._log(self.step, means)
             self._bar.set_postfix({name: f"{value:.4g}" for name, value in means.items()}, refresh=False)
@@ -186,9 +237,10 @@ class Run:
         self._stats.flush()
 
     def preview_due(self) -> bool:
-        """Whether a picture should be drawn after the step now being done."""
+        """Whether a picture should be drawn after the step now being done, and by this process."""
         done = self.step + 1
-        return done in FIRST_PREVIEWS or done % self.cfg.preview_steps == 0 or done == self.cfg.total_steps
+        due = done in FIRST_PREVIEWS or done % self.cfg.preview_steps == 0 or done == self.cfg.total_steps
+        return self.writes and due
 
     def write_preview(self, picture: np.ndarray) -> None:
         """Writes previews/step_N.png for the step now being done."""
@@ -204,7 +256,12 @@ class Run:
     def save(self) -> None:
         """Writes a checkpoint of the steps done so far, and the curves."""
         self._write_losses()
+        self._check_weights()
+        self._saved, self.rollbacks = time.monotonic(), 0
+        if not self.writes:
+            return
         progress = {"step": self.step, "seed": self.cfg.seed, "batch_size": self.cfg.batch_size}
+        progress["skipped"] = self.skipped
         if self.score is not None:
             progress["score"] = self.score
         try:
@@ -221,10 +278,18 @@ class Run:
                 f"cannot save to {self.folder}: {problem}; the checkpoint before this one is whole"
             ) from None
 
+    def _check_weights(self) -> None:
+        weights = [value for network in self.networks.values() for value in network.parameters()]
+        finite = paddle.stack([paddle.isfinite(value).all() for value in weights]).all()
+        if any(processes.largest([0 if finite else 1])):
+            raise DivergedError(f"weights are no finite numbers at step {self.step}")
+
     def save_weights(self, names: list[str], metadata: dict) -> Path:
         """Writes the networks that inference needs to weights.safetensors and returns its path."""
         networks = {name: self.networks[name] for name in names}
         facts = {"paper": self.paper, "preset": self.cfg.preset, "step": self.step, **metadata}
+        if not self.writes:
+            return self.weights
         return checkpoint.save_weights(self.weights, networks, facts)
 
     def farewell(self) -> None:
@@ -286,4 +351,5 @@ def _move_aside(folder: Path) -> Path:
 
 
 def _step_seed(seed: int, step: int) -> int:
-    return int(np.random.SeedSequence((seed, step)).generate_state(1)[0])
+    process = (processes.rank(),) if processes.rank() else ()  # of several, each has its own chance
+    return int(np.random.SeedSequence((seed, step, *process)).generate_state(1)[0])

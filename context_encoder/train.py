@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from common import processes
 from common.batches import Batches
 from common.checkpoint import load_network, read_weights
 from common.config import ask_for_data, at_least, choose
@@ -57,14 +58,14 @@ def train_step(nets: dict, optimizers: dict, image, mask, cfg: Config) -> dict:
     # D learns to tell the truth from the prediction, real and predicted pictures in batches of their own.
     real_logits, fake_logits = discriminator(real, context), discriminator(predicted.detach(), context)
     done["discriminator"] = losses.discriminator_loss(real_logits, fake_logits)
-    update(optimizers["discriminator"], done["discriminator"])
+    update(discriminator, optimizers["discriminator"], done["discriminator"])
 
     # F learns to predict the truth, and to deceive the D that has just learnt (D6).
     with frozen(discriminator):
         done["adversarial"] = losses.adversarial_loss(discriminator(predicted, context))
     done["reconstruction"] = losses.reconstruction_loss(predicted, real, hole, cfg.known_weight)
     weight = cfg.reconstruction_weight
-    update(optimizers["generator"], weight * done["reconstruction"] + (1 - weight) * done["adversarial"])
+    update(generator, optimizers["generator"], weight * done["reconstruction"] + (1 - weight) * done["adversarial"])
     return done
 
 
@@ -160,7 +161,8 @@ def train(cfg: Config) -> Path:
     """
     check(cfg)
     print(describe(open_device(cfg.device)))
-    data_dir = cfg.data_dir or draw_pictures(Path("runs/drawn_faces"))
+    with processes.first_alone():
+        data_dir = cfg.data_dir or draw_pictures(Path("runs/drawn_faces"))
     pictures = evaluate.open_photos(data_dir, "train", cfg.pairs)
     print(f"{len(pictures):,} training pictures from {data_dir}")
     nets, optimizers = build(cfg)
@@ -225,6 +227,8 @@ def main(argv: list[str] | None = None) -> Path:
     """The command line: PRESET [--flag value …]."""
     cfg = choose(PRESETS, argv, "python -m context_encoder.train", __doc__)
     weights = train(cfg)
+    if processes.rank():
+        return weights
     data_dir = cfg.data_dir or "runs/drawn_faces"
     options = evaluate.Options(weights, data_dir, limit=FINAL_PICTURES, pairs=cfg.pairs, shapes_dir=cfg.shapes_dir)
     result = evaluate.evaluate(options)

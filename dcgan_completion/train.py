@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from common import processes
 from common.batches import Batches
 from common.checkpoint import load_network, read_weights
 from common.config import ask_for_data, at_least, choose
@@ -54,14 +55,14 @@ def train_step(nets: dict, optimizers: dict, image, cfg: Config) -> dict:
     # Real and generated pictures pass through D in batches of their own.
     generated = generator(z)
     done["discriminator"] = losses.discriminator_loss(discriminator(image), discriminator(generated.detach()))
-    update(optimizers["discriminator"], done["discriminator"])
+    update(discriminator, optimizers["discriminator"], done["discriminator"])
 
     for number in range(cfg.generator_steps):
         if number:
             generated = generator(z)  # the first step's pictures are still those of this G
         with frozen(discriminator):
             done["generator"] = losses.generator_loss(discriminator(generated))
-        update(optimizers["generator"], done["generator"])
+        update(generator, optimizers["generator"], done["generator"])
     if "average" in nets:
         follow(nets["average"], generator, cfg.average_decay)
     return done
@@ -157,7 +158,8 @@ def train(cfg: Config) -> Path:
     """
     check(cfg)
     print(describe(open_device(cfg.device)))
-    data_dir = cfg.data_dir or draw_pictures(Path("runs/drawn_faces"))
+    with processes.first_alone():
+        data_dir = cfg.data_dir or draw_pictures(Path("runs/drawn_faces"))
     pictures = open_pictures(data_dir, "train")
     print(f"{len(pictures):,} training pictures from {data_dir}")
     nets, optimizers = build(cfg)
@@ -224,6 +226,8 @@ def main(argv: list[str] | None = None) -> Path:
     """The command line: PRESET [--flag value …]."""
     cfg = choose(PRESETS, argv, "python -m dcgan_completion.train", __doc__)
     weights = train(cfg)
+    if processes.rank():
+        return weights
     nets = infer.load(weights)
     if "gate" not in nets.facts:  # --max-minutes ended the run early
         return weights

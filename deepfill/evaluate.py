@@ -3,6 +3,8 @@
 python -m deepfill.evaluate --weights WEIGHTS --data-dir DIR
 
 python -m deepfill.evaluate --weights WEIGHTS --data-dir DIR --masks area-40-50
+
+python -m deepfill.evaluate --weights GATED PARTIAL VANILLA --data-dir DIR
 """
 
 import zlib
@@ -16,7 +18,7 @@ from common import evaluation
 from common.cityscapes import open_photos
 from common.config import at_least
 from common.device import open_device
-from common.errors import one_line_errors
+from common.errors import UserError, one_line_errors
 from common.images import from_network, to_network
 from deepfill.holes import KINDS
 from deepfill.infer import STRIDE, load, predict
@@ -37,8 +39,8 @@ PUBLISHED = [
 class Options:
     """Score a generator, beside Telea, Navier-Stokes and the mean colour."""
 
-    weights: Path
-    """what `train` or `convert` wrote"""
+    weights: tuple[Path, ...]
+    """what `train` or `convert` wrote; several are compared"""
     data_dir: Path
     """CelebA or any folder of pictures"""
     split: str = "test"
@@ -62,27 +64,56 @@ def evaluate(options: Options) -> dict:
     """Completes the pictures with the network and with the classical methods, and scores all alike.
 
     Pictures are cut and resized to the network's size. A guided network is given no sketch. The row `coarse` is the
-    first stage's.
+    first stage's; of several networks only the second stages are scored.
 
     Returns:
         JSON values: rows (method -> score name -> [mean, standard error]), hole set, SHA-256, counts; under
         "pictures" the arrays behind them: truth, holes and each method's completions.
     """
     at_least(options, limit=1, seed=0)
-    network = load(options.weights)
-    facts = network.facts
+    networks = load_all(options.weights)
+    facts = next(iter(networks.values())).facts
     pictures = open_photos(options.data_dir, options.split, options.pairs)
     images, holes = fixed_set(pictures, facts, options.masks, options.limit, options.seed)
-    coarse, refined = complete_all(network, images, holes)
-    completed = {"ours": refined, "coarse": coarse, **evaluation.complete_classically(images, holes)}
+    completed = {}
+    for name, network in networks.items():
+        coarse, completed[name] = complete_all(network, images, holes)
+        if len(networks) == 1:
+            completed["coarse"] = coarse
+    columns = ["input", "Telea", *(["coarse", "ours"] if len(networks) == 1 else networks), "truth"]
+    completed |= evaluation.complete_classically(images, holes)
     return {
-        "weights": str(options.weights),
+        "weights": [str(path) for path in options.weights],
         "preset": facts["preset"],
         "steps": facts["step"],
+        "columns": columns,
         "data": str(options.data_dir),
         "split": options.split,
         **evaluation.scored(images, holes, completed, options.masks, options.seed),
     }
+
+
+def load_all(paths: tuple[Path, ...]) -> dict:
+    """Networks by the name of their row: `ours`; or of several their kind of layers, or else their files' folders.
+
+    Raises:
+        UserError: they were trained on pictures of different sizes or crops.
+    """
+    if not paths:
+        raise UserError("--weights wants at least one file")
+    networks = [load(path) for path in paths]
+    if len(networks) == 1:
+        return {"ours": networks[0]}
+    for key in ("image_px", "crop"):
+        seen = {network.facts[key] for network in networks}
+        if len(seen) > 1:
+            raise UserError(
+                f"the weights were trained with {key} {', '.join(sorted(map(str, seen)))}; score them apart"
+            )
+    for names in ([net.arguments["layers"] for net in networks], [str(path.parent) for path in paths]):
+        if len(set(names)) == len(names):
+            return dict(zip(names, networks, strict=True))
+    return dict(zip(map(str, paths), networks, strict=True))
 
 
 def fixed_set(pictures, facts: dict, kind: str, limit: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -132,7 +163,7 @@ def table(result: dict) -> str:
 
 def write(result: dict, folder: Path) -> None:
     """Writes scores.json and pictures.png."""
-    evaluation.write(result, folder, evaluation.sheet(result, ("input", "Telea", "coarse", "ours", "truth")))
+    evaluation.write(result, folder, evaluation.sheet(result, result["columns"]))
 
 
 @one_line_errors

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common import evaluation
+from common import evaluation, processes
 from common.batches import Batches
 from common.checkpoint import load_network, read_weights
 from common.completion import LINE_SHARE
@@ -60,14 +60,14 @@ def train_step(nets: dict, optimizers: dict, image, mask, edge, plain: bool, cfg
         twice = [value if value is None else paddle.concat([value, value]) for value in (mask, edge)]
         real_logits, fake_logits = discriminator(both, *twice).chunk(2)
         done["discriminator"] = losses.discriminator_loss(real_logits, fake_logits)
-        update(optimizers["discriminator"], done["discriminator"])
+        update(discriminator, optimizers["discriminator"], done["discriminator"])
 
     done["reconstruction"] = loss = losses.reconstruction_loss(image, coarse, refined, mask, cfg.known_weight)
     if not plain:
         with frozen(discriminator):
             done["adversarial"] = losses.adversarial_loss(discriminator(completed, mask, edge))
         loss = loss + cfg.adversarial_weight * done["adversarial"]
-    update(optimizers["generator"], loss)
+    update(generator, optimizers["generator"], loss)
     return done
 
 
@@ -166,7 +166,8 @@ def train(cfg: Config) -> Path:
     """
     check(cfg)
     print(describe(open_device(cfg.device)))
-    data_dir = cfg.data_dir or draw_pictures(Path("runs/drawn_faces"))
+    with processes.first_alone():
+        data_dir = cfg.data_dir or draw_pictures(Path("runs/drawn_faces"))
     pictures = evaluate.open_photos(data_dir, "train", cfg.pairs)
     print(f"{len(pictures):,} training pictures from {data_dir}")
     nets, optimizers = build(cfg)
@@ -231,8 +232,10 @@ def main(argv: list[str] | None = None) -> Path:
     """The command line: PRESET [--flag value …]."""
     cfg = choose(PRESETS, argv, "python -m deepfill.train", __doc__)
     weights = train(cfg)
+    if processes.rank():
+        return weights
     data_dir = cfg.data_dir or "runs/drawn_faces"
-    result = evaluate.evaluate(evaluate.Options(weights, data_dir, limit=FINAL_PICTURES, pairs=cfg.pairs))
+    result = evaluate.evaluate(evaluate.Options((weights,), data_dir, limit=FINAL_PICTURES, pairs=cfg.pairs))
     print(evaluate.table(result))
     evaluate.write(result, weights.parent)
     gain = result["rows"]["ours"]["hole_psnr_db"][0] - result["rows"]["Telea"]["hole_psnr_db"][0]

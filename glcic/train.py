@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common import evaluation
+from common import evaluation, processes
 from common.batches import Batches
 from common.checkpoint import load_network, read_weights
 from common.config import ask_for_data, choose
@@ -67,7 +67,7 @@ def train_step(nets: dict, optimizers: dict, image, mask, patch_corners, real_co
         real_logits = discriminator(image, cut_patches(image, real_corners, cfg.local_px))
         fake_logits = discriminator(fake, cut_patches(fake, patch_corners, cfg.local_px))
         done["discriminator"] = losses.discriminator_loss(real_logits, fake_logits)
-        update(optimizers["discriminator"], done["discriminator"])
+        update(discriminator, optimizers["discriminator"], done["discriminator"])
 
     if now != "discriminator":  # C learns to fill the hole, and in the end to deceive D (D4)
         done["completion"] = loss = losses.completion_loss(completed, image, mask)
@@ -77,7 +77,7 @@ def train_step(nets: dict, optimizers: dict, image, mask, patch_corners, real_co
                 fake_logits = discriminator(fake, cut_patches(fake, patch_corners, cfg.local_px))
             done["adversarial"] = losses.adversarial_loss(fake_logits, cfg.minimax)
             loss = loss + cfg.adversarial_weight * done["adversarial"]  # D13
-        update(optimizers["completion"], loss)
+        update(completion, optimizers["completion"], loss)
     return done
 
 
@@ -176,7 +176,8 @@ def train(cfg: Config) -> Path:
     """
     check(cfg)
     print(describe(open_device(cfg.device)))
-    data_dir = cfg.data_dir or draw_pictures(Path("runs/drawn_faces"))
+    with processes.first_alone():
+        data_dir = cfg.data_dir or draw_pictures(Path("runs/drawn_faces"))
     pictures = open_pictures(data_dir, "train")
     print(f"{len(pictures):,} training pictures from {data_dir}")
     nets, optimizers = build(cfg)
@@ -230,6 +231,8 @@ def main(argv: list[str] | None = None) -> Path:
     """The command line: PRESET [--flag value …]."""
     cfg = choose(PRESETS, argv, "python -m glcic.train", __doc__)
     weights = train(cfg)
+    if processes.rank():
+        return weights
     data_dir = cfg.data_dir or "runs/drawn_faces"
     result = evaluate.evaluate(evaluate.Options(weights, data_dir, limit=FINAL_PICTURES))
     print(evaluation.table(result, evaluate.PUBLISHED))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common import evaluation
+from common import evaluation, processes
 from common.batches import Batches
 from common.cityscapes import crop_pair
 from common.config import ask_for_data, choose
@@ -64,7 +64,7 @@ def train_step(nets: dict, optimizers: dict, source, real, cfg: Config) -> dict:
             mix = paddle.uniform([real.shape[0], 1, 1, 1], min=0.0, max=1.0)
             done["penalty"] = losses.gradient_penalty(discriminator, source, real, fake.detach(), mix)
             loss = loss + cfg.penalty_weight * done["penalty"]
-        update(optimizers["discriminator"], loss)
+        update(discriminator, optimizers["discriminator"], loss)
 
     done["l1"] = losses.l1_loss(fake, real)  # G learns to be near the truth, and to deceive D
     loss = cfg.l1_weight * done["l1"] if "l1" in cfg.objective else 0
@@ -72,7 +72,7 @@ def train_step(nets: dict, optimizers: dict, source, real, cfg: Config) -> dict:
         with frozen(discriminator):
             done["adversarial"] = losses.adversarial_loss(discriminator(source, fake), cfg.gan_mode)
         loss = loss + done["adversarial"]
-    update(optimizers["generator"], loss)
+    update(generator, optimizers["generator"], loss)
     return done
 
 
@@ -129,7 +129,8 @@ def train(cfg: Config) -> Path:
     """
     check(cfg)
     print(describe(open_device(cfg.device)))
-    data_dir = cfg.data_dir or draw_pictures(DRAWN)
+    with processes.first_alone():
+        data_dir = cfg.data_dir or draw_pictures(DRAWN)
     data = evaluate.open_data(data_dir, "train", cfg.direction, cfg.photo_side)
     print(f"{len(data):,} training pairs from {data_dir}, {cfg.direction}")
     for _, item in evaluate.readable(data, 1):  # told now, not once for every pair of the set
@@ -208,6 +209,8 @@ def main(argv: list[str] | None = None) -> Path:
     """The command line: PRESET [--flag value …]."""
     cfg = choose(PRESETS, argv, "python -m pix2pix.train", __doc__)
     weights = train(cfg)
+    if processes.rank():
+        return weights
     data_dir = cfg.data_dir or DRAWN
     result = evaluate.evaluate(evaluate.Options((weights,), data_dir, limit=FINAL_PAIRS))
     print(evaluate.table(result))

@@ -6,6 +6,7 @@ import threading
 import numpy as np
 import pytest
 
+from common import batches as batches_module
 from common.batches import Batches
 from common.errors import UserError
 
@@ -72,6 +73,36 @@ def test_more_than_a_hundredth_broken_stops_with_the_list():
 def test_all_broken_stops():
     with pytest.raises(UserError):
         take(Batches(2, breaking({0, 1}), 2, seed=0), 0, 1)
+
+
+def test_a_picture_that_never_comes_is_named(monkeypatch):
+    monkeypatch.setattr(batches_module, "PATIENCE_SECONDS", 0.3)
+    release = threading.Event()
+
+    def make(index, rng):
+        if index == 7:
+            release.wait(20)
+        return sample(index, rng)
+
+    batches = Batches(10, make, 4, seed=3, workers=2, name="picture {:03d}".format)
+    with pytest.raises(UserError, match="nothing came .* being read: picture 007"):
+        take(batches, 0, 3)
+    release.set()
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_processes_share_each_batch_without_a_gap(monkeypatch, count):
+    whole = take(Batches(10, sample, 8, seed=3), 2, 3)
+    monkeypatch.setattr(batches_module.processes, "count", lambda: count)
+    shares = []
+    for rank in range(count):
+        monkeypatch.setattr(batches_module.processes, "rank", lambda rank=rank: rank)
+        shares.append(take(Batches(10, sample, 8, seed=3), 2, 3))
+    for step, batch in enumerate(whole):
+        for column, values in enumerate(batch):
+            np.testing.assert_array_equal(values, np.concatenate([share[step][column] for share in shares]))
+    with pytest.raises(UserError, match=f"--batch-size 9 cannot be shared evenly by {count}"):
+        Batches(10, sample, 9, seed=3)
 
 
 def test_no_thread_outlives_its_stream():

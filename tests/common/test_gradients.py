@@ -28,7 +28,7 @@ def test_update_steps_from_clean_gradients():
     optimizer = paddle.optimizer.SGD(0.1, parameters=layer.parameters())
     (layer(paddle.ones([1])) * 100).backward()
     for _ in range(2):
-        update(optimizer, layer(paddle.ones([1])) * 3)
+        update(layer, optimizer, layer(paddle.ones([1])) * 3)
     assert layer.weight.item() == pytest.approx(1.4) and layer.weight.grad.item() == 3
 
 

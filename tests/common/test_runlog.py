@@ -14,7 +14,7 @@ import pytest
 
 from common import checkpoint
 from common.config import RunSettings
-from common.errors import UserError
+from common.errors import DivergedError, UserError
 from common.runlog import Run, read_stats
 
 import paddle
@@ -83,6 +83,15 @@ def test_signals_save_and_say_how_to_resume(tmp_path, capsys, number):
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
+def test_a_repeated_sigterm_does_not_keep_it_from_saving(tmp_path):
+    """Paddle's launcher sends three."""
+    run = new_run(tmp_path)
+    assert len(work(run, each=lambda step: [os.kill(os.getpid(), signal.SIGTERM) for _ in range(3)])) == 1
+    assert checkpoint.newest_state(tmp_path / "checkpoints").name == "step_0000001"
+    with pytest.raises(KeyboardInterrupt):
+        work(new_run(tmp_path), each=lambda step: [os.kill(os.getpid(), signal.SIGINT) for _ in range(2)])
+
+
 def test_time_limit_saves_and_returns(tmp_path):
     run = new_run(tmp_path, max_minutes=1e-9)
     assert len(work(run)) == 1
@@ -95,7 +104,7 @@ def test_saves_by_the_clock(tmp_path):
     run = new_run(tmp_path, save_minutes=0.0)
     run.save = lambda: saved.append(run.step)
     work(run)
-    assert saved == [*range(1, 31), 30]
+    assert saved == [*range(1, 31)]
 
 
 def test_stats_of_steps_done_again_are_dropped(tmp_path):
@@ -114,6 +123,71 @@ def test_a_loss_that_is_no_number_stops_before_it_is_saved(tmp_path, bad):
     with pytest.raises(UserError, match="loss loss is no finite number at step 20"):
         work(run, loss=lambda step: bad if step == 12 else 1.0)
     assert checkpoint.newest_state(tmp_path / "checkpoints") is None
+
+
+def test_going_back_takes_other_pictures_and_is_counted(tmp_path, capsys):
+    """Saved after step 10. Batches 12 and 25 spoil the loss: 10 to 19 are done anew with 20 to 29, then 30 to 39."""
+    run, seen = new_run(tmp_path, on_nan="rollback"), []
+    with run:
+        for step, (batch,) in run.steps(numbers):
+            seen.append((step, int(batch)))
+            run.record({"loss": paddle.to_tensor(float("nan") if batch in (12, 25) else 1.0)})
+            if step == 9:
+                run._saved -= 1e9
+    assert seen[:20] == [(n, n) for n in range(20)]
+    assert seen[20:] == [(n, n + 10) for n in range(10, 20)] + [(n, n + 20) for n in range(10, 30)]
+    lines = read_stats(tmp_path)
+    assert [line["step"] for line in lines if "loss" in line] == [10, 20, 30]
+    assert [line["rollback"] for line in lines if "rollback" in line] == [1, 2]
+    assert "loss loss is no finite number at step 20" in capsys.readouterr().err
+    assert checkpoint.read_progress(tmp_path / "checkpoints/step_0000030")["skipped"] == 20
+
+
+def test_a_run_that_went_back_resumes_where_it_was(tmp_path):
+    def go(folder, stop=None):
+        run = new_run(folder, on_nan="rollback", save_minutes=0.0)
+        seen = work(
+            run,
+            each=lambda step: os.kill(os.getpid(), signal.SIGTERM) if step == stop else None,
+            loss=lambda step: float("nan") if seen_once(step) else 1.0,
+        )
+        return seen, run.networks["n"].weight.numpy()
+
+    spoilt = set()
+
+    def seen_once(step):
+        bad = step == 12 and not spoilt
+        spoilt.add(12) if step == 12 else None
+        return bad
+
+    paddle.seed(0)
+    whole, weights = go(tmp_path / "a")
+    spoilt.clear()
+    paddle.seed(0)
+    go(tmp_path / "b", stop=16)
+    rest, again = go(tmp_path / "b")
+    assert whole[-len(rest) :] == rest and rest[0][0] == 17 and rest[0][1] > 17
+    np.testing.assert_array_equal(weights, again)
+
+
+def test_going_back_has_an_end_and_needs_a_checkpoint(tmp_path):
+    with pytest.raises(DivergedError, match="there is no checkpoint yet"):
+        work(new_run(tmp_path / "a", on_nan="rollback"), loss=lambda step: float("nan"))
+    run = new_run(tmp_path / "b", on_nan="rollback", save_minutes=0.0)
+    with pytest.raises(DivergedError, match="went back 5 times"):
+        work(run, loss=lambda step: float("nan") if step > 5 else 1.0)
+
+
+def test_weights_that_are_no_numbers_are_never_saved(tmp_path):
+    run = new_run(tmp_path, save_minutes=0.0)
+
+    def spoil(step):
+        if step == 6:
+            run.networks["n"].weight.set_value(paddle.full([2, 2], float("inf")))
+
+    with pytest.raises(DivergedError, match="weights are no finite numbers at step 7"):
+        work(run, each=spoil)
+    assert checkpoint.newest_state(tmp_path / "checkpoints").name == "step_0000006"
 
 
 def test_chance_of_a_step_does_not_depend_on_the_steps_before(tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from common import masks, metrics
-from common.checkpoint import save_weights
+from common.checkpoint import read_weights, save_weights
 from common.errors import UserError
 from common.images import from_network, read_image, to_network, write_image
 from deepfill import evaluate, holes, infer
@@ -70,7 +70,7 @@ def answers(path, images, hole, edge=None):
 
 
 def result_of(path, folder, **options):
-    return evaluate.evaluate(evaluate.Options(path, folder, **options))
+    return evaluate.evaluate(evaluate.Options((path,), folder, **options))
 
 
 # ---- holes
@@ -131,6 +131,22 @@ def test_rows_of_both_stages_and_of_the_classical_methods(weights, folder, image
         assert (done[hole] != images[hole]).any()
     known = images[0][~hole[0]].astype(float).mean(axis=0)
     np.testing.assert_array_equal(result["pictures"]["mean colour"][0][hole[0]][0], np.rint(known))
+
+
+def test_several_networks_are_scored_on_the_same_holes(weights, folder, images, tmp_path):
+    partial = save(tmp_path / "partial", lively(layers="partial"))
+    result = evaluate.evaluate(evaluate.Options((weights["plain"], partial), folder, limit=3))
+    assert list(result["rows"])[:3] == ["gated", "partial", "Telea"]
+    assert result["columns"] == ["input", "Telea", "gated", "partial", "truth"]
+    hole = result["pictures"]["holes"]
+    for name, path in (("gated", weights["plain"]), ("partial", partial)):
+        np.testing.assert_array_equal(result["pictures"][name], answers(path, images[:3], hole)[1])
+    twice = evaluate.evaluate(evaluate.Options((weights["plain"], weights["guided"]), folder, limit=1))
+    assert list(twice["rows"])[:2] == [str(weights[kind].parent) for kind in ("plain", "guided")]
+    _, facts = read_weights(partial)
+    other = save_weights(tmp_path / "other.safetensors", {"generator": infer.load(partial)}, facts | {"image_px": 64})
+    with pytest.raises(UserError, match="image_px 32, 64; score them apart"):
+        evaluate.evaluate(evaluate.Options((partial, other), folder))
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -140,7 +140,7 @@ def test_the_generators_gradient_is_its_own():
     assert all(seen["discriminator"])
     assert any((a != b.numpy()).any() for a, b in zip(before, nets["discriminator"].parameters(), strict=True))
     gradients = [p.grad.numpy() for p in nets["discriminator"].parameters() if p.grad is not None]
-    update(optimizers["generator"], nets["generator"](source).mean())
+    update(nets["generator"], optimizers["generator"], nets["generator"](source).mean())
     after = [p.grad.numpy() for p in nets["discriminator"].parameters() if p.grad is not None]
     assert all((a == b).all() for a, b in zip(gradients, after, strict=True))
 
