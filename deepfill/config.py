@@ -59,6 +59,8 @@ class Config(RunSettings):
     """of Adam [release; the article's code has 0.9, D4]"""
     beta2: float = 0.999
     """of Adam [release]"""
+    warmup_steps: int = 0
+    """first steps, over which the learning rate rises evenly from zero; 0 begins with all of it [ours, D9]"""
     decay_steps: int = 0
     """last steps, over which the learning rate falls evenly to zero; 0 keeps it [ours, D9]"""
     plain_steps: int = 0
@@ -98,18 +100,20 @@ ARTICLE = replace(
 
 CPU = replace(
     PLACES2,
-    total_steps=3_600,
+    total_steps=2_400,
     batch_size=8,
     image_px=96,
-    crop="square178",
+    crop="center108",
     flip=True,
     holes="freeform",
     base_channels=12,
     guided=True,
     sketch_drop=0.7,
     learning_rate=1e-3,
-    decay_steps=2_800,
-    plain_steps=3_400,
+    beta2=0.99,
+    warmup_steps=200,
+    decay_steps=1_800,
+    plain_steps=2_250,
     adversarial_weight=0.01,
     residual=True,
     known_weight=0.0,
@@ -121,6 +125,7 @@ QUICK = replace(
     CPU,
     total_steps=600,
     image_px=64,
+    warmup_steps=100,
     decay_steps=450,
     plain_steps=500,
     preview_steps=100,
@@ -133,6 +138,7 @@ TINY = replace(  # for tests: seconds
     image_px=32,
     base_channels=4,
     discriminator_channels=4,
+    warmup_steps=1,
     decay_steps=2,
     plain_steps=2,
 )

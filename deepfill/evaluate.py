@@ -22,6 +22,7 @@ from common.errors import UserError, one_line_errors
 from common.images import from_network, to_network
 from deepfill.holes import KINDS
 from deepfill.infer import STRIDE, load, predict
+from deepfill.sketch import edges
 
 BATCH = 8
 OFFICIAL = "official"  # the release's training holes, which the common evaluation sets do not have
@@ -63,8 +64,9 @@ class Options:
 def evaluate(options: Options) -> dict:
     """Completes the pictures with the network and with the classical methods, and scores all alike.
 
-    Pictures are cut and resized to the network's size. A guided network is given no sketch. The row `coarse` is the
-    first stage's; of several networks only the second stages are scored.
+    Pictures are cut and resized to the network's size. The row `coarse` is the first stage's; of several networks only
+    the second stages are scored. A guided network is given no sketch but in the row `sketched`: there Canny's lines of
+    the truth, as in training.
 
     Returns:
         JSON values: rows (method -> score name -> [mean, standard error]), hole set, SHA-256, counts; under
@@ -75,18 +77,20 @@ def evaluate(options: Options) -> dict:
     facts = next(iter(networks.values())).facts
     pictures = open_photos(options.data_dir, options.split, options.pairs)
     images, holes = fixed_set(pictures, facts, options.masks, options.limit, options.seed)
-    completed = {}
-    for name, network in networks.items():
-        coarse, completed[name] = complete_all(network, images, holes)
-        if len(networks) == 1:
-            completed["coarse"] = coarse
-    columns = ["input", "Telea", *(["coarse", "ours"] if len(networks) == 1 else networks), "truth"]
+    both = {name: complete_all(network, images, holes) for name, network in networks.items()}
+    completed, columns = {name: refined for name, (_, refined) in both.items()}, list(networks)
+    if len(networks) == 1:
+        completed["coarse"], columns = both["ours"][0], ["coarse", "ours"]
+        if networks["ours"].arguments["guided"]:
+            lines = np.stack([edges(image) for image in images])
+            completed["sketched"] = complete_all(networks["ours"], images, holes, lines)[1]
+            columns.append("sketched")
     completed |= evaluation.complete_classically(images, holes)
     return {
         "weights": [str(path) for path in options.weights],
         "preset": facts["preset"],
         "steps": facts["step"],
-        "columns": columns,
+        "columns": ["input", "Telea", *columns, "truth"],
         "data": str(options.data_dir),
         "split": options.split,
         **evaluation.scored(images, holes, completed, options.masks, options.seed),

@@ -34,8 +34,9 @@ FINAL_PICTURES = 64
 
 
 def learning_rate(step: int, cfg: Config) -> float:
-    """Of a step (from 0): constant, and over the last cfg.decay_steps falling evenly towards zero (D9)."""
-    return cfg.learning_rate * min(1.0, (cfg.total_steps - step) / max(1, cfg.decay_steps))
+    """Of a step (from 0): over the first cfg.warmup_steps rising evenly, over the last cfg.decay_steps falling (D9)."""
+    rising, falling = (step + 1) / max(1, cfg.warmup_steps), (cfg.total_steps - step) / max(1, cfg.decay_steps)
+    return cfg.learning_rate * min(1.0, rising, falling)
 
 
 def train_step(nets: dict, optimizers: dict, image, mask, edge, plain: bool, cfg: Config) -> dict:
@@ -193,8 +194,8 @@ def train(cfg: Config) -> Path:
 def check(cfg: Config) -> None:
     """Raises UserError for settings that cannot work, before anything is written."""
     at_least(
-        cfg, base_channels=2, discriminator_channels=1, decay_steps=0, plain_steps=0, adversarial_weight=0,
-        known_weight=0,
+        cfg, base_channels=2, discriminator_channels=1, warmup_steps=0, decay_steps=0, plain_steps=0,
+        adversarial_weight=0, known_weight=0,
     )  # fmt: skip
     if cfg.image_px < 32 or cfg.image_px % 8:
         raise UserError(f"--image-px {cfg.image_px} is no multiple of 8 from 32 up")

@@ -11,7 +11,7 @@ from common import masks, metrics
 from common.checkpoint import read_weights, save_weights
 from common.errors import UserError
 from common.images import from_network, read_image, to_network, write_image
-from deepfill import evaluate, holes, infer
+from deepfill import evaluate, holes, infer, sketch
 from deepfill.model import Generator
 
 import paddle
@@ -171,13 +171,23 @@ def test_scores_are_what_the_completed_pictures_say(weights, folder, name):
     assert 0 < result["rows"][name]["image_ssim"][0] < 1
 
 
-def test_a_guided_network_is_given_no_sketch(weights, folder, images):
+def test_a_guided_network_is_given_a_sketch_only_where_it_says_so(weights, images, tmp_path):
+    images, folder = images.copy(), tmp_path
+    images[:, :, 12:20] = 255 - images[:, :, 12:20]  # a bar, for lines
+    for n, image in enumerate(images):
+        write_image(folder / f"{n}.png", image)
     result = result_of(weights["guided"], folder, masks="center")
     hole = result["pictures"]["holes"]
     none, some = np.zeros((6, 1, 32, 32), np.float32), np.ones((6, 1, 32, 32), np.float32)
     np.testing.assert_array_equal(result["pictures"]["ours"], answers(weights["guided"], images, hole, none)[1])
     drawn = answers(weights["guided"], images, hole, some)
     assert (result["pictures"]["ours"] != drawn[1]).any()
+    lines = np.stack([sketch.edges(image) for image in images])
+    assert lines.any()
+    sketched = answers(weights["guided"], images, hole, lines[:, None].astype(np.float32))[1]
+    np.testing.assert_array_equal(result["pictures"]["sketched"], sketched)
+    assert list(result["rows"])[:3] == ["ours", "coarse", "sketched"]
+    assert result["columns"] == ["input", "Telea", "coarse", "ours", "sketched", "truth"]
     with_lines = evaluate.complete_all(infer.load(weights["guided"]), images, hole, some[:, 0] > 0)
     for ours, expected in zip(with_lines, drawn, strict=True):
         np.testing.assert_array_equal(ours, expected)

@@ -208,6 +208,16 @@ def test_first_weights_keep_the_second_moment(kind):
     assert not layer.conv.bias.numpy().any()
     kept = float(made[:, :, 1:-1, 1:-1].square().mean())
     assert 0.8 < kept < 1.2  # Glorot's weights keep 0.64 and 0.13
+    # Of the features' variance the centre has nine tenths and its ninth of the rest; gates are Gaussian, 0.3 as wide.
+    weight = layer.conv.weight.numpy().astype(float)
+    gates, features = weight[:0], weight
+    if kind["layers"] == "gated":
+        gates, features = (weight[:64], weight[64:]) if kind.get("gate_first") else (weight[64:], weight[:64])
+    centre = features[:, :, 1, 1]
+    assert (centre**2).sum() / (features**2).sum() == pytest.approx(0.9 + 0.1 / 9, abs=0.01)
+    assert not len(gates) or gates.std() == pytest.approx(0.3 / 24, rel=0.03)
+    singular = np.linalg.svd(centre, compute_uv=False) / np.linalg.norm(centre) * 8
+    assert singular.min() > 0.6 and singular.max() < 1.4  # a Gaussian matrix: 0.01 and 2
 
 
 # ---- partial convolution

@@ -233,6 +233,9 @@ def test_rates_fall_over_the_last_steps():
     cfg = dataclasses.replace(TINY, total_steps=100, decay_steps=50)
     rates = [df_train.learning_rate(step, cfg) for step in (0, 50, 75, 99)]
     np.testing.assert_allclose(rates, np.array([1, 1, 0.5, 0.02]) * cfg.learning_rate)
+    rising = dataclasses.replace(cfg, warmup_steps=10)
+    rates = [df_train.learning_rate(step, rising) for step in (0, 4, 9, 10, 99)]
+    np.testing.assert_allclose(rates, np.array([0.1, 0.5, 1, 1, 0.02]) * cfg.learning_rate)
 
 
 def test_what_reaches_the_steps(faces, tmp_path, monkeypatch):
@@ -271,7 +274,7 @@ def test_presets_fit_together(preset):
     """Checked as they are, and one step of their kinds of networks, pictures and holes in small."""
     cfg = dataclasses.replace(PRESETS[preset][1], preset=preset, data_dir=Path("somewhere"))
     df_train.check(cfg)
-    assert cfg.total_steps > cfg.plain_steps and cfg.total_steps >= cfg.decay_steps
+    assert cfg.total_steps > cfg.plain_steps and cfg.total_steps >= cfg.warmup_steps + cfg.decay_steps
     small = dataclasses.replace(cfg, image_px=32, base_channels=4, discriminator_channels=4, batch_size=2)
     nets, optimizers = df_train.build(small)
     assert nets["generator"].arguments["guided"] == nets["discriminator"].arguments["guided"] == cfg.guided
