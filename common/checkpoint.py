@@ -36,7 +36,7 @@ def save_weights(path: str | Path, networks: dict[str, paddle.nn.Layer], metadat
     path = Path(path)
     tensors = {key: value.numpy() for key, value in _named_tensors(networks).items()}
     text = {"metadata": json.dumps({**metadata, "code_version": __version__})}
-    _replace(path, lambda temporary: save_file(tensors, temporary, metadata=text))
+    replace_whole(path, lambda temporary: save_file(tensors, temporary, metadata=text))
     return path
 
 
@@ -158,7 +158,7 @@ def save_state(folder: str | Path, networks: dict, optimizers: dict, progress: d
         for path in temporary.iterdir():
             _flush(path)
 
-    _replace(final, write)
+    replace_whole(final, write)
     _prune(Path(folder))
     return final
 
@@ -237,7 +237,7 @@ def _create_moments(network: paddle.nn.Layer, optimizer: paddle.optimizer.Optimi
 # ---- disk
 
 
-def _replace(final: Path, write) -> None:
+def replace_whole(final: Path, write) -> None:
     """Calls write(temporary path) beside `final` and renames: `final` is either whole or as it was before."""
     final.parent.mkdir(parents=True, exist_ok=True)
     temporary = final.with_name(f".writing-{final.name}")

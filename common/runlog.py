@@ -78,7 +78,7 @@ class Run:
                 self._stats = (self.folder / "stats.jsonl" if self.writes else Path(os.devnull)).open("a")
                 if self.writes:
                     options = {**config.to_json(self.cfg), "paper": self.paper, "paddle": paddle.__version__}
-                    (self.folder / "options.json").write_text(json.dumps(options, indent=1) + "\n")
+                    _write(self.folder / "options.json", json.dumps(options, indent=1) + "\n")
         except OSError as problem:
             raise UserError(f"cannot write the run folder {self.folder}: {problem.strerror or problem}") from None
         processes.equalise(value for network in self.networks.values() for value in network.state_dict().values())
@@ -130,7 +130,8 @@ class Run:
     def __exit__(self, *_) -> None:
         for number, handler in self._old_handlers.items():
             signal.signal(number, handler)
-        self._stats.close()
+        with contextlib.suppress(OSError):  # of a full disk, told when the line was written
+            self._stats.close()
 
     def _stop(self, number, _frame) -> None:
         if self.stopped_by is not None and number == signal.SIGINT:
@@ -233,8 +234,14 @@ class Run:
 
     def _log(self, step: int, values: dict[str, float]) -> None:
         """Appends one line to stats.jsonl: steps done, clock time and the values."""
-        self._stats.write(json.dumps({"step": step, "time": round(time.time(), 1), **values}) + "\n")
-        self._stats.flush()
+        try:
+            self._stats.write(json.dumps({"step": step, "time": round(time.time(), 1), **values}) + "\n")
+            self._stats.flush()
+        except OSError as problem:
+            raise UserError(
+                f"cannot write {self.folder / 'stats.jsonl'}: {problem.strerror or problem}; the same command goes on "
+                "from the last checkpoint"
+            ) from None
 
     def preview_due(self) -> bool:
         """Whether a picture should be drawn after the step now being done, and by this process."""
@@ -340,7 +347,12 @@ def write_curves(folder: Path) -> None:
 def _trim_stats(path: Path, step: int) -> None:
     """Drops the lines of steps that will be done again."""
     kept = [line for line in read_stats(path.parent) if line.get("step", 0) <= step]
-    path.write_text("".join(json.dumps(line) + "\n" for line in kept))
+    _write(path, "".join(json.dumps(line) + "\n" for line in kept))
+
+
+def _write(path: Path, text: str) -> None:
+    """A process that is killed leaves the old text or the new one."""
+    checkpoint.replace_whole(path, lambda temporary: temporary.write_text(text))
 
 
 def _move_aside(folder: Path) -> Path:

@@ -169,7 +169,7 @@ def train(cfg: Config) -> Path:
     held_out = evaluate.open_photos(data_dir, "val", cfg.pairs)
     validation = evaluate.fixed_set(held_out, facts(nets, cfg), cfg.holes, VALIDATION_PICTURES, cfg.shapes_dir)
     # Every picture once an epoch, each with a hole of its own (D14). A last, smaller batch does not arise.
-    batches = Batches(len(pictures), sample_maker(pictures, cfg), cfg.batch_size, cfg.seed, cfg.workers)
+    batches = Batches(len(pictures), sample_maker(pictures, cfg), cfg.batch_size, cfg.seed, cfg.workers, pictures.name)
     with Run(cfg, "context_encoder", nets, optimizers) as run:
         for step, batch in run.steps(batches):
             optimizers["discriminator"].set_lr(learning_rate(step, cfg))

@@ -165,7 +165,7 @@ def train(cfg: Config) -> Path:
     nets, optimizers = build(cfg)
     z = np.random.default_rng((cfg.seed, 1)).uniform(-1, 1, (SAMPLES, cfg.z_channels)).astype(np.float32)
     # In a new order every epoch; the article's code shuffles once and then lists the folder anew (D11).
-    batches = Batches(len(pictures), sample_maker(pictures, cfg), cfg.batch_size, cfg.seed, cfg.workers)
+    batches = Batches(len(pictures), sample_maker(pictures, cfg), cfg.batch_size, cfg.seed, cfg.workers, pictures.name)
     with Run(cfg, "dcgan_completion", nets, optimizers) as run:
         for step, (image,) in run.steps(batches):
             for optimizer in optimizers.values():

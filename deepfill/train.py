@@ -175,7 +175,7 @@ def train(cfg: Config) -> Path:
     known = facts(nets, cfg)
     held_out = evaluate.open_photos(data_dir, "val", cfg.pairs)
     validation = evaluation.fixed_set(held_out, cfg.image_px, cfg.crop, "freeform", VALIDATION_PICTURES)
-    batches = Batches(len(pictures), sample_maker(pictures, cfg), cfg.batch_size, cfg.seed, cfg.workers)
+    batches = Batches(len(pictures), sample_maker(pictures, cfg), cfg.batch_size, cfg.seed, cfg.workers, pictures.name)
     with Run(cfg, "deepfill", nets, optimizers) as run:
         for step, batch in run.steps(batches):
             for optimizer in optimizers.values():

@@ -186,7 +186,7 @@ def train(cfg: Config) -> Path:
     held_out = open_pictures(data_dir, "val")
     validation = evaluation.fixed_set(held_out, cfg.image_px, cfg.crop, "random", VALIDATION_PICTURES)
     # Read as needed, in a new order every epoch; the article shuffles once and holds all pictures in memory (D15).
-    batches = Batches(len(pictures), sample_maker(pictures, cfg), cfg.batch_size, cfg.seed, cfg.workers)
+    batches = Batches(len(pictures), sample_maker(pictures, cfg), cfg.batch_size, cfg.seed, cfg.workers, pictures.name)
     with Run(cfg, "glcic", nets, optimizers) as run:
         for step, batch in run.steps(batches):
             now = phase(step, cfg)

@@ -139,7 +139,7 @@ def train(cfg: Config) -> Path:
     nets, optimizers = build(cfg)
     held_out = evaluate.open_data(data_dir, "val", cfg.direction, cfg.photo_side)
     validation = evaluate.fixed_set(held_out, cfg.direction, cfg.image_px, VALIDATION_PAIRS)
-    batches = Batches(len(data), sample_maker(data, cfg), cfg.batch_size, cfg.seed, cfg.workers)
+    batches = Batches(len(data), sample_maker(data, cfg), cfg.batch_size, cfg.seed, cfg.workers, data.name)
     # Run saves by the clock and at the end, whatever the length of an epoch (D2).
     with Run(cfg, "pix2pix", nets, optimizers) as run:
         for step, (source, target) in run.steps(batches):

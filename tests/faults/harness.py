@@ -1,0 +1,157 @@
+"""Faults that are really injected into the training of every paper, and the table of what they did.
+
+python tests/faults/harness.py --kills 20 --output docs/reliability.md
+
+runs.py starts the processes (child.py) and compares, faults.py injects; test_faults.py runs a quick part of the same.
+"""
+
+import math
+import os
+import platform
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+from faults import EXACT, NEED_MOUNT, OTHER_END, can_mount, killed_at_random
+from runs import PAPERS, Row, Training, expect
+
+import paddle
+
+SOAK_STEPS, SOAK_FIRST = 2000, 200
+
+
+def soak(training: Training) -> dict:
+    """Memory (bytes) and open files at step SOAK_FIRST and at the end of a long run that saves all the time."""
+    with training.process(5.0, watch=100) as leg:
+        pass
+    expect(leg.status == 0, training.paper, "did not end well:", leg.err[-2000:])
+    memory, files = ([int(value) for _, value in leg.events()[word]] for word in ("memory", "files"))
+    first = SOAK_FIRST // 100 - 1
+    return {"steps": training.steps, "memory": (memory[first], memory[-1]), "files": files[first:]}
+
+
+def random_kills(paper: str, folder: Path, kills: int, steps: int, undisturbed: tuple, rows: dict) -> None:
+    """Runs that are killed until `kills` kills have been injected; most of the time one run is long enough."""
+    rng, number, left = random.Random(f"{paper} {kills}"), 0, kills
+    while left:
+        number += 1
+        training = Training(paper, make(folder / f"kills-{number}"), steps, rows)
+        while left and killed_at_random(training, rng, undisturbed[1], left):
+            left -= 1
+        training.complete(undisturbed[0])
+
+
+def make(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    return folder
+
+
+def every_fault(paper: str, folder: Path, options: "Options", rows: dict[str, Row]) -> list[str]:
+    """All faults into runs of one paper; returns what went wrong."""
+    problems = []
+    undisturbed = Training(paper, make(folder / "undisturbed"), options.steps)
+    first = undisturbed.complete()
+
+    def attempt(work: Callable, *arguments) -> None:
+        try:
+            work(*arguments)
+        except Exception as problem:  # told at the end; the other faults are still injected
+            problems.append(f"{type(problem).__name__}: {problem}")
+            print(problems[-1], file=sys.stderr, flush=True)
+
+    attempt(random_kills, paper, folder, options.kills, options.steps, (undisturbed, first), rows)
+    together = Training(paper, make(folder / "exact"), options.steps, rows)
+    for fault in EXACT:
+        if fault not in NEED_MOUNT or can_mount():
+            attempt(fault, together)
+    attempt(together.complete, undisturbed)
+    for fault in OTHER_END:
+        alone = Training(paper, make(folder / fault.__name__), options.steps, rows)
+        attempt(fault, alone)
+    return problems
+
+
+@dataclass(frozen=True)
+class Options:
+    """Inject every fault into every paper's training, and write the table of what happened."""
+
+    output: Path
+    """Markdown file to write"""
+    kills: int = 20
+    """at random moments, per paper"""
+    steps: int = 150
+    """of each run"""
+    papers: tuple[str, ...] = tuple(PAPERS)
+    """folders"""
+
+
+def main() -> None:
+    options = tyro.cli(Options)
+    rows: dict[str, Row] = {}
+    problems, started = [], time.time()
+    with tempfile.TemporaryDirectory(prefix="faults-") as folder:
+        for paper in options.papers:
+            problems += every_fault(paper, Path(folder, paper), options, rows)
+            print(f"{paper}: {len(problems)} problems so far, {time.time() - started:.0f} s", flush=True)
+        soaked = {
+            paper: soak(Training(paper, make(Path(folder, paper, "soak")), SOAK_STEPS)) for paper in options.papers
+        }
+    problems += [f"{paper}: {problem}" for paper, result in soaked.items() for problem in leaks(result)]
+    options.output.write_text(document(options, rows, soaked, problems, time.time() - started))
+    raise SystemExit("\n".join(problems) if problems else 0)
+
+
+def leaks(result: dict) -> list[str]:
+    before, after = result["memory"]
+    problems = [f"memory grew from {before:,} to {after:,} bytes"] if after > 1.05 * before else []
+    return problems + ([f"open files {result['files']}"] if len(set(result["files"])) > 1 else [])
+
+
+def document(options: Options, rows: dict[str, Row], soaked: dict, problems: list[str], seconds: float) -> str:
+    """docs/reliability.md."""
+    command = f"python tests/faults/harness.py --kills {options.kills} --output docs/reliability.md"
+    lines = [
+        "# What training survives",
+        "",
+        f"Written by the fault harness, not by hand:\n\n    {command}",
+        "",
+        f"Every fault is injected into a process that runs a paper's real `train` command on its smallest preset "
+        f"({options.steps} steps): {', '.join(options.papers)}. The same command then goes on. "
+        "A run counts as completed when it ends with the weights, moments, log and files of an undisturbed run, the "
+        "tensors equal bit for bit; below the line pictures were passed over, so that it is a whole run, but another "
+        "one. Lost: a checkpoint that had been reported as written, or a file of the run, that is gone or broken "
+        "after the fault. Time to resume: from the command to its first step, median and longest, most of it the "
+        "import of Paddle.",
+        "",
+        "| fault | injected | runs completed | checkpoints lost | files lost | time to resume |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    lines += [f"| {fault} | {describe(row)} |" for fault, row in rows.items()]
+    lines += ["", f"Soak: {SOAK_STEPS:,} steps of the smallest preset, saving every 5 s.", ""]
+    lines += [f"| paper | memory at step {SOAK_FIRST} | at the end | change | open files |", "| --- |" + " ---: |" * 4]
+    for paper, result in soaked.items():
+        before, after = result["memory"]
+        files = " to ".join(str(count) for count in sorted({min(result["files"]), max(result["files"])}))
+        lines.append(
+            f"| {paper} | {before / 2**20:.0f} MB | {after / 2**20:.0f} MB | {after / before - 1:+.1%} | {files} |"
+        )
+    machine = f"Python {platform.python_version()}, paddlepaddle {paddle.__version__}, {os.cpu_count()} processor cores"
+    lines += ["", f"Measured with {machine}, in {seconds / 60:.0f} minutes.", ""]
+    lines += ["What went wrong:", "", *(f"* {problem.splitlines()[0]}" for problem in problems), ""] if problems else []
+    return "\n".join(lines)
+
+
+def describe(row: Row) -> str:
+    times = [value for value in row.resume_seconds if math.isfinite(value)]
+    resume = f"{statistics.median(times):.1f} s, {max(times):.1f} s" if times else "–"
+    return f"{row.injected} | {row.completed} of {row.runs} | {row.checkpoints_lost} | {row.files_lost} | {resume}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""Training survives what harness.py injects: here two kills and most of the faults once, in two runs at a time."""
+
+import random
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # tests are no packages
+import faults  # noqa: E402
+from runs import Training  # noqa: E402
+
+STEPS = 40
+KILLED = "deepfill"
+DISTURBED = "pix2pix"  # dropout: chance in every step
+
+# The other points to be killed at, and SIGTERM, are proven by tests/common and tests/glcic, or by harness.py alone.
+QUICK = (
+    faults.killed("half a checkpoint written", 1),
+    faults.killed("while the log is trimmed", 0),
+    faults.killed("before a checkpoint is renamed", 1),
+    faults.ctrl_c,
+    faults.full_log,
+    faults.full_disk,
+    faults.read_only,
+    faults.hung_reader,
+    faults.not_a_number,
+)
+
+
+def whole(paper, folder):
+    folder.mkdir()
+    training = Training(paper, folder, STEPS)
+    return training, training.complete()
+
+
+def kills(folder):
+    undisturbed, leg = whole(KILLED, folder / "undisturbed")
+    (folder / "killed").mkdir()
+    training, rng = Training(KILLED, folder / "killed", STEPS), random.Random(1)
+    for left in (2, 1):
+        faults.killed_at_random(training, rng, leg, left)
+    training.complete(undisturbed)
+    return training.rows
+
+
+def one_after_the_other(folder):
+    undisturbed, _ = whole(DISTURBED, folder / "undisturbed")
+    (folder / "disturbed").mkdir()
+    training = Training(DISTURBED, folder / "disturbed", STEPS)
+    for fault in QUICK:
+        if fault not in faults.NEED_MOUNT or faults.can_mount():
+            fault(training)
+    training.complete(undisturbed)
+    return training.rows
+
+
+def alone(fault):
+    def run(folder):
+        training = Training(DISTURBED, folder, STEPS)
+        fault(training)
+        return training.rows
+
+    return run
+
+
+JOBS = {
+    "faults one after the other": one_after_the_other,
+    "kills at random moments": kills,
+    "weights that are no numbers, rollback": alone(faults.rollback),
+    "a broken picture": alone(faults.broken_picture),
+    "many lost pictures": alone(faults.lost_pictures),
+}
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """The jobs, two at a time: each waits for processes."""
+    with ThreadPoolExecutor(2) as pool:
+        yield {name: pool.submit(job, tmp_path_factory.mktemp("faults")) for name, job in JOBS.items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("job", JOBS)
+def test_training_survives(done, job):
+    rows = done[job].result()
+    assert rows
+    for fault, row in rows.items():
+        assert (row.checkpoints_lost, row.files_lost, row.runs, row.completed) == (0, 0, 1, 1), fault
+        assert row.injected > 0, fault
