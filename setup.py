@@ -29,6 +29,6 @@ setup(
         # The public index ends at 2.6.2, which was built against numpy 1 without saying so; newer OpenCV needs numpy 2.
         "gpu": ["paddlepaddle-gpu>=2.6.2", "numpy<2", "opencv-python-headless<4.12", "setuptools"],
         "convert": ["torchfile>=0.1"],
-        "test": ["pytest>=8", "scikit-image>=0.22", "torchfile>=0.1"],
+        "test": ["pytest>=8", "hypothesis>=6.100", "scikit-image>=0.22", "torchfile>=0.1"],
     },
 )
