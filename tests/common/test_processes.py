@@ -136,7 +136,7 @@ def test_two_processes_learn_what_one_does(tmp_path, alone, faces):
     Adam makes whole steps of gradients that are nothing but rounding, and there are such in the discriminator.
     """
     finish(launch(tmp_path / "two", "deepfill", 2, total_steps=12, data_dir=faces))
-    same(losses(tmp_path / "two"), losses(alone), {"adversarial": 3e-4, "others": 1e-5})
+    same(losses(tmp_path / "two"), losses(alone), {"discriminator": 1e-4, "adversarial": 1e-3, "others": 1e-5})
     weights, whole = same_weights(tmp_path / "two"), load_file(alone / "weights-0.safetensors")
     for name, value in weights.items():
         if name.startswith("generator"):
