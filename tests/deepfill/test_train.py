@@ -216,7 +216,8 @@ def test_batches_of_one_and_two_train(batch_size, layers):
     assert set(done) == {"reconstruction", "discriminator", "adversarial"}
     assert all(np.isfinite(value.item()) for value in done.values())
     for name, net in nets.items():
-        assert not [key for key, value in snapshot(net).items() if (value == before[name][key]).all()]
+        still = {key for key, value in snapshot(net).items() if (value == before[name][key]).all()}
+        assert still <= {"conv6.bias"}  # in which real and completed pictures cancel, if all answers have one sign
 
 
 def test_a_set_that_does_not_divide_into_batches(faces, tmp_path):
@@ -464,7 +465,7 @@ def test_fine_tuning_starts_from_the_given_weights(faces, tmp_path):
         for key, value in snapshot(net).items():
             np.testing.assert_array_equal(value, tensors[f"{name}.{key}"])
     assert {name: facts[name] for name in ("paper", "image_px", "holes", "crop", "colours", "step")} == {
-        **{"paper": "deepfill", "image_px": 32, "holes": TINY.holes, "crop": "square178", "colours": "RGB", "step": 4}
+        **{"paper": "deepfill", "image_px": 32, "holes": TINY.holes, "crop": TINY.crop, "colours": "RGB", "step": 4}
     }
     with pytest.raises(UserError, match="takes a sketch; set --guided"):
         df_train.build(dataclasses.replace(again, guided=False))
@@ -487,6 +488,7 @@ def test_fine_tuning_weights_that_take_blue_first(tmp_path):
     for ours, theirs in zip(started["generator"](image, mask), nets["generator"](blue_first, mask), strict=True):
         np.testing.assert_allclose(ours.numpy(), theirs.flip([1]).numpy(), atol=1e-5)
     expected = nets["discriminator"](blue_first, mask).numpy()
-    np.testing.assert_allclose(started["discriminator"](image, mask).numpy(), expected, rtol=1e-4, atol=1e-5)
+    judged = started["discriminator"](image, mask).numpy()
+    np.testing.assert_allclose(judged, expected, rtol=1e-4, atol=1e-6 * np.abs(expected).max())
     assert started["discriminator"].arguments["slope"] == 0.3 and df_train.facts(started, cfg)["colours"] == "RGB"
     assert infer.load(path).facts["colours"] == "RGB"
