@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from common.errors import UserError
+from common.errors import UserError, first_line
 from common.images import read_image
 
 PARTITION = "list_eval_partition.txt"
 SPLITS = ("train", "val", "test")  # 0, 1 and 2 in the partition list
+MEMBER_BYTES = 2**26  # of a picture in the zip, where aligned ones have 10,000: more is a decompression bomb
 
 
 def find_celeba(data_dir: str | Path) -> tuple[Path, Path] | None:
@@ -30,7 +31,7 @@ def find_celeba(data_dir: str | Path) -> tuple[Path, Path] | None:
     inside = data_dir / "img_align_celeba"
     nested = inside / "img_align_celeba"  # some archives wrap the folder once more
     for pictures in (nested, inside, data_dir / "img_align_celeba.zip"):
-        if pictures.exists():
+        if pictures.is_dir() or pictures.is_file():  # not a pipe, which would be waited for
             return pictures, _partition_beside(data_dir)
     return (data_dir, data_dir.parent / PARTITION) if data_dir.name == "img_align_celeba" else None
 
@@ -47,7 +48,9 @@ def read_partition(path: Path) -> dict[str, list[str]]:
         UserError: the list is missing, or a line is not of that form (its number is named).
     """
     try:
-        lines = path.read_text().splitlines()
+        if not path.is_file():
+            raise FileNotFoundError(path)  # or a pipe, which would be waited for
+        lines = path.read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError):
         raise UserError(
             f"cannot read {path}: CelebA needs its official {PARTITION} beside the pictures; "
@@ -58,7 +61,7 @@ def read_partition(path: Path) -> dict[str, list[str]]:
         name, _, split = line.strip().partition(" ")
         if not name:
             continue
-        if split.strip() not in ("0", "1", "2") or "/" in name or "\\" in name:
+        if split.strip() not in ("0", "1", "2") or "/" in name or "\\" in name or not name.isprintable():
             raise UserError(f"{path}, line {number}: expected `000001.jpg 0` with 0, 1 or 2, found {line[:60]!r}")
         names[SPLITS[int(split)]].append(name)
     return names
@@ -93,7 +96,7 @@ class CelebA:
         try:
             self._zip = zipfile.ZipFile(self.pictures)
             first = next(name for name in self._zip.namelist() if name.lower().endswith(".jpg"))
-        except (OSError, zipfile.BadZipFile, StopIteration):
+        except Exception:  # a broken zip can raise anything
             raise UserError(
                 f"{self.pictures} is no zip with pictures; a failed download is often a web page of that name"
             ) from None
@@ -116,6 +119,12 @@ class CelebA:
         if self._zip is None:
             return read_image(self.pictures / name)
         try:
-            return read_image(self._zip.read(self._prefix + name), f"{self.pictures}:{name}")
-        except (KeyError, zipfile.BadZipFile, OSError) as problem:
-            raise UserError(f"cannot read {name} in {self.pictures}: {problem}") from None
+            size = self._zip.getinfo(self._prefix + name).file_size
+            if size > MEMBER_BYTES:
+                raise UserError(f"{name} in {self.pictures} has {size:,} bytes; the limit is {MEMBER_BYTES:,}")
+            data = self._zip.read(self._prefix + name)
+        except UserError:
+            raise
+        except Exception as problem:  # a broken zip can raise anything
+            raise UserError(f"cannot read {name} in {self.pictures}: {first_line(problem)}") from None
+        return read_image(data, f"{self.pictures}:{name}")

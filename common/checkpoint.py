@@ -6,9 +6,11 @@ optimiser state is keyed by generated names, which change with the order of cons
 
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +19,12 @@ from safetensors.numpy import load_file, save_file
 
 from common import __version__
 from common.device import paddle
-from common.errors import UserError
+from common.errors import UserError, first_line
 
 KEEP_LAST = 2
+HEADER_BYTES = 100_000_000  # of a safetensors file, its own limit
+MOST_CHANNELS = 65_536  # and pixels of a side, and layers: of no network is any number larger
+SMALL_NETWORK = 10_000_000  # numbers, that any file may ask for: its errors are then told by name
 
 
 # ---- weights
@@ -83,19 +88,53 @@ def read_weights(path: str | Path) -> tuple[dict[str, np.ndarray], dict]:
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            if length > 100_000_000:
+            if length > HEADER_BYTES:
                 raise ValueError("header too long")
             header = json.loads(file.read(length))
         tensors = load_file(path)
-    except (SafetensorError, ValueError, OSError, UnicodeDecodeError):
+    except Exception:  # what is none can raise anything
         raise UserError(
             f"{path} is no safetensors file (or a broken one); published .pth, .pdparams and .t7 files are "
             "brought over by the paper's `convert` command"
         ) from None
     try:
-        return tensors, json.loads(header["__metadata__"]["metadata"])
-    except (KeyError, TypeError, ValueError):
+        facts = json.loads(header["__metadata__"]["metadata"])
+        if not isinstance(facts, dict):
+            raise ValueError("no table")
+    except (KeyError, TypeError, ValueError, RecursionError):
         raise UserError(f"{path} was not written by this suite: it carries no description of its network") from None
+    if "image_px" in facts and facts["image_px"] not in range(1, MOST_CHANNELS):
+        raise UserError(f"{path} claims pictures with a side of {str(facts['image_px'])[:50]} px")
+    return tensors, facts
+
+
+def build_network(
+    kind: Callable[..., paddle.nn.Layer], arguments: dict, tensors: dict[str, np.ndarray], source: str | Path
+) -> paddle.nn.Layer:
+    """kind(**arguments), with Paddle's first weights, as a file describes it.
+
+    It is counted before it is built: a damaged or hostile description could ask for more memory than there is.
+
+    Args:
+        tensors: of the file, by name; the network may have as many numbers.
+        source: the file, for errors.
+
+    Raises:
+        UserError: there is no such network, or it is far larger than what the file holds.
+    """
+    held = sum(array.size for array in tensors.values())
+    try:
+        odd = [value for value in arguments.values() if isinstance(value, int) and not 0 <= value <= MOST_CHANNELS]
+        if odd:
+            raise ValueError(f"{odd[0]} is not from 0 to {MOST_CHANNELS}")
+        with paddle.LazyGuard():
+            planned = kind(**arguments)
+    except Exception as problem:  # Paddle raises many kinds of exception for widths and sizes that make no sense
+        raise UserError(f"{source} describes a network that cannot be built: {first_line(problem)}") from None
+    numbers = sum(math.prod(parameter.shape) for parameter in planned.parameters())
+    if numbers > 4 * held + SMALL_NETWORK:
+        raise UserError(f"{source} describes a far larger network than it holds: {numbers:,} weights, {held:,} there")
+    return kind(**arguments)
 
 
 def load_network(network: paddle.nn.Layer, tensors: dict[str, np.ndarray], name: str, source: str | Path = "") -> None:
@@ -173,7 +212,10 @@ def load_state(folder: str | Path, networks: dict, optimizers: dict) -> dict:
     progress = read_progress(folder)
     if progress is None:
         raise UserError(f"{folder} is no whole checkpoint")
-    tensors = load_file(folder / "state.safetensors")
+    try:
+        tensors = load_file(folder / "state.safetensors")
+    except Exception as problem:  # what is none can raise anything
+        raise UserError(f"{folder / 'state.safetensors'} is broken: {first_line(problem)}") from None
     given = {key for key in tensors if "/" in key}
     stepped = {name for name in optimizers if any(key.startswith(name + ".") for key in given)}
     for name in stepped:  # an optimiser that had not stepped yet has no tensors, and gets none
@@ -191,6 +233,8 @@ def load_state(folder: str | Path, networks: dict, optimizers: dict) -> dict:
         odd = sorted(wanted.keys() ^ given)
         raise UserError(f"{folder} was written by another optimiser: {', '.join(odd[:3])} and {len(odd)} in all differ")
     for key, tensor in wanted.items():
+        if tensors[key].size != math.prod(tensor.shape) or tensors[key].dtype != _numpy_dtype(tensor):
+            raise UserError(f"{folder}: {key} is {tensors[key].dtype} {list(tensors[key].shape)}, not {tensor.shape}")
         tensor.set_value(tensors[key].reshape(tensor.shape))
     return progress
 
@@ -206,9 +250,11 @@ def read_progress(folder: Path) -> dict | None:
     if not re.fullmatch(r"step_\d+", folder.name) or not (folder / "state.safetensors").is_file():
         return None
     try:
-        return json.loads((folder / "progress.json").read_text())
-    except (OSError, ValueError):
+        progress = json.loads((folder / "progress.json").read_text())
+    except (OSError, ValueError, RecursionError):
         return None
+    whole = isinstance(progress, dict) and progress.get("step") == int(folder.name[5:])
+    return progress if whole and isinstance(progress.get("score", 0), int | float) else None
 
 
 def _named_moments(

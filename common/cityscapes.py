@@ -11,7 +11,7 @@ import numpy as np
 
 from common.errors import UserError
 from common.image_folder import SPLITS, open_pictures, share
-from common.images import find_images, read_image, resize
+from common.images import find_images, is_file, read_image, resize
 
 STAND_IN = {"val": "test", "test": "val"}  # held-out pairs go by either name
 SPLIT_FOLDERS = {split + half for split in SPLITS for half in ("", "A", "B")}
@@ -305,7 +305,7 @@ def _listed(folder: Path, split: str) -> list[tuple[Path, ...]]:
     if not lists:
         return []
     pairs = []
-    for number, line in enumerate(lists[0].read_text(errors="replace").splitlines(), 1):
+    for number, line in enumerate(lists[0].read_text("utf-8-sig", errors="replace").splitlines(), 1):
         if not line.strip():
             continue
         names = [name.strip() for name in line.split("\t")]
@@ -313,13 +313,15 @@ def _listed(folder: Path, split: str) -> list[tuple[Path, ...]]:
             raise UserError(
                 f"{lists[0]}, line {number}: expected two paths with a tab between them, found {line[:60]!r}"
             )
+        if any(Path(name).is_absolute() or ".." in Path(name).parts for name in names[:2]):
+            raise UserError(f"{lists[0]}, line {number}: {line[:60]!r} leads out of the folder: refused")
         pairs.append(names[:2])
     if not pairs:
         return []
     inner = [path for path in sorted(folder.rglob("*")) if path.is_dir()]
-    roots = [root for root in (lists[0].parent, folder, *inner) if (root / pairs[0][0]).is_file()]
+    roots = [root for root in (lists[0].parent, folder, *inner) if is_file(root / pairs[0][0])]
     if not roots:
-        raise UserError(f"{lists[0]} names {pairs[0][0]}, which is nowhere below {folder}")
+        raise UserError(f"{lists[0]} names {pairs[0][0][:100]}, which is nowhere below {folder}")
     return [(roots[0] / a, roots[0] / b) for a, b in pairs]
 
 

@@ -7,6 +7,7 @@ from typing import Literal, TypeVar
 import tyro
 
 from common.errors import UserError
+from common.gradients import Amp
 
 T = TypeVar("T")
 
@@ -41,6 +42,10 @@ class RunSettings:
     """minutes between checkpoints; one more is written at the end and on Ctrl-C or SIGTERM [ours]"""
     preview_steps: int = 500
     """steps between preview pictures, after those at steps 1, 50 and 200 [ours]"""
+    amp: Amp = "off"
+    """automatic mixed precision on a graphics card, O1: float16, or bfloat16 where the card has it [ours]"""
+    sync_batch_norm: bool = False
+    """of several processes, each with a card: statistics of batch norm over the pictures of all [ours]"""
     on_nan: Literal["stop", "rollback"] = "stop"
     """when losses or weights are no finite numbers: stop, or go back to the newest checkpoint and go on with other
     pictures [ours]"""

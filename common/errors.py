@@ -13,6 +13,12 @@ class DivergedError(UserError):
     """Losses or weights of a training run are no finite numbers any more."""
 
 
+def first_line(problem) -> str:
+    """The first line of an exception or text, at most 300 characters; the kind of an exception that says nothing."""
+    text = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+    return text if len(text) <= 300 else text[:299] + "…"
+
+
 def one_line_errors(main):
     """Decorates a command's `main(argv)`: a `UserError` becomes `error: …` on stderr and exit status 2."""
 

@@ -1,18 +1,80 @@
 """The steps of networks that learn from one another: gradients that go where they should and nowhere else."""
 
 import contextlib
+import contextvars
+from collections.abc import Iterator
+from typing import Literal
 
 from common import processes
+from common.errors import UserError
 
 import paddle
 
+Amp = Literal["off", "float16", "bfloat16"]
+
+# Squares of features overflow in float16 above 256; these operators compute in float32, beside those of Paddle's list.
+IN_FLOAT32 = {"square", "sqrt", "rsqrt", "pow", "p_norm", "erfinv"}
+
+_scalers = contextvars.ContextVar("scalers", default=None)
+
 
 def update(network: paddle.nn.Layer, optimizer: paddle.optimizer.Optimizer, loss) -> None:
-    """One step of a network's optimiser, from clean gradients; they are the means over all processes of the run."""
+    """One step of a network's optimiser, from clean gradients; they are the means over all processes of the run.
+
+    Within `mixed_precision` in float16 the loss is scaled, and a step whose gradients overflow is left out.
+    """
+    scaler = (_scalers.get() or {}).get(id(optimizer))
     optimizer.clear_grad()
-    loss.backward()
+    (scaler.scale(loss) if scaler else loss).backward()
     processes.average_gradients(network)
-    optimizer.step()
+    if scaler:
+        scaler.step(optimizer)
+        scaler.update()
+    else:
+        optimizer.step()
+
+
+def open_scalers(amp: Amp, optimizers: dict[str, paddle.optimizer.Optimizer]) -> dict[str, paddle.amp.GradScaler]:
+    """The loss scalers that `amp` needs, by the names of the optimisers.
+
+    Raises:
+        UserError: the device cannot compute so.
+    """
+    if amp == "off":
+        return {}
+    if not paddle.device.get_device().startswith("gpu"):
+        raise UserError(f"--amp {amp}: Paddle has mixed precision on graphics cards only; leave it off on a processor")
+    supported = paddle.amp.is_float16_supported() if amp == "float16" else paddle.amp.is_bfloat16_supported()
+    if not supported:
+        other = "" if amp == "float16" else "; use float16"
+        raise UserError(f"--amp {amp}: this card cannot compute in {amp}{other}")
+    if amp == "bfloat16":  # its range is float32's
+        return {}
+    return {name: paddle.amp.GradScaler(init_loss_scaling=2.0**16, incr_every_n_steps=2000) for name in optimizers}
+
+
+@contextlib.contextmanager
+def mixed_precision(amp: Amp, optimizers: dict, scalers: dict) -> Iterator[None]:
+    """Within it convolutions and products are computed in `amp`, and `update` scales the losses (O1).
+
+    Args:
+        scalers: of `open_scalers`.
+    """
+    if amp == "off":
+        yield
+        return
+    token = _scalers.set({id(optimizers[name]): scaler for name, scaler in scalers.items()})
+    try:
+        with paddle.amp.auto_cast(dtype=amp, level="O1", custom_black_list=IN_FLOAT32):
+            yield
+    finally:
+        _scalers.reset(token)
+
+
+def scaler_states(scalers: dict) -> dict[str, dict]:
+    """What a checkpoint keeps of them, JSON values."""
+    states = {name: scaler.state_dict() for name, scaler in scalers.items()}
+    return {name: {**state, "scale": [float(state["scale"][0])]} for name, state in states.items()}
 
 
 @contextlib.contextmanager

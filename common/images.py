@@ -5,17 +5,25 @@ An image is uint8 [height, width, 3] in RGB order everywhere outside this module
 
 import io
 import math
+import os
+import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from common.errors import UserError
+from common.errors import UserError, first_line
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
+# Pillow knows more kinds, but needless ones: EPS is a program, which it would have run.
+FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 MAX_PIXELS = 200_000_000  # a 200-megapixel picture; above it, a decompression bomb is likelier than a photo
+MAX_BYTES = 8 * MAX_PIXELS  # of a file: that picture in 16 bit, with alpha, not compressed
+
+BARE_MARKERS = {0x00, 0x01, *range(0xD0, 0xDA), 0xFF}  # of JPEG: those without a length, and what is none
 
 Image.MAX_IMAGE_PIXELS = None  # replaced by our own check, which raises instead of warning
 
@@ -30,7 +38,7 @@ def read_image(source: str | Path | bytes, name: str = "") -> np.ndarray:
         uint8 [height, width, 3], RGB, upright.
 
     Raises:
-        UserError: there is no such file, it is no picture, or it is broken or truncated.
+        UserError: there is no such file, it is no picture, or it is broken, truncated or absurdly large.
     """
     name = name or str(source)
     data = source if isinstance(source, bytes) else _bytes(source)
@@ -40,14 +48,19 @@ def read_image(source: str | Path | bytes, name: str = "") -> np.ndarray:
         image = _decode_jpeg(data)
         if image is not None:
             return image
-    return _decode_with_pillow(data, name)
+    return decode(data, lambda picture: _to_rgb(ImageOps.exif_transpose(picture)), name)
 
 
 def _bytes(path: str | Path) -> bytes:
     try:
+        about = Path(path).stat()
+        if not stat.S_ISREG(about.st_mode):  # a pipe would be waited for, a device may never end
+            raise UserError(f"cannot read {path}: it is a folder, a pipe or a device")
+        if about.st_size > MAX_BYTES:
+            raise UserError(f"{path} has {about.st_size:,} bytes; the limit is {MAX_BYTES:,}")
         return Path(path).read_bytes()
-    except OSError as problem:
-        raise UserError(f"cannot read {path}: {problem.strerror or problem}") from None
+    except (OSError, ValueError) as problem:  # a ValueError is what a name with a NUL gives
+        raise UserError(f"cannot read {path}: {getattr(problem, 'strerror', None) or problem}") from None
 
 
 def _whole_jpeg(data: bytes) -> bool:
@@ -66,9 +79,12 @@ def _decode_jpeg(data: bytes) -> np.ndarray | None:
 
 
 def _jpeg_header(data: bytes) -> tuple[int, int, int]:
-    """Width, height and channels from the JPEG's start-of-frame segment; zeros when there is none."""
+    """Width, height and channels from the JPEG's start-of-frame segment; zeros when there is none.
+
+    Zeros too at a marker that has no length: what follows it would be misread, and another size found than is decoded.
+    """
     at = 2
-    while at + 10 <= len(data) and data[at] == 0xFF:
+    while at + 10 <= len(data) and data[at] == 0xFF and data[at + 1] not in BARE_MARKERS:
         marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             return (
@@ -80,26 +96,36 @@ def _jpeg_header(data: bytes) -> tuple[int, int, int]:
     return 0, 0, 0
 
 
-def _decode_with_pillow(data: bytes, name: str) -> np.ndarray:
+def decode(source: str | Path | bytes, work: Callable[[Image.Image], np.ndarray], name: str) -> np.ndarray:
+    """work(Pillow's picture, not decoded yet), whatever goes wrong told in one line.
+
+    Args:
+        source: a path, or the file's bytes.
+        name: what to call it in errors.
+
+    Raises:
+        UserError: as of `read_image`.
+    """
     try:
-        with Image.open(io.BytesIO(data)) as opened:
+        data = source if isinstance(source, bytes) else _bytes(source)
+        with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
             if opened.width * opened.height > MAX_PIXELS:
                 raise UserError(f"{name} is {opened.width} x {opened.height} px; the limit is {MAX_PIXELS:,} pixels")
-            upright = ImageOps.exif_transpose(opened)
-            return _to_rgb(upright)
+            return work(opened)
     except UserError:
         raise
+    except UnidentifiedImageError:
+        raise UserError(f"cannot read {name}: not a picture") from None
     except Exception as problem:  # Pillow raises a dozen kinds of exception for broken files
-        reason = "not a picture" if "cannot identify" in str(problem) else f"broken picture: {problem}"
-        raise UserError(f"cannot read {name}: {reason}") from None
+        raise UserError(f"cannot read {name}: broken picture: {first_line(problem)}") from None
 
 
 def _to_rgb(image: Image.Image) -> np.ndarray:
     if image.mode.startswith("I") or image.mode == "F":  # 16 bit grey, which convert() would clip
-        grey = np.asarray(image).astype(np.float64)
+        grey = np.nan_to_num(np.array(image, np.float32), copy=False)  # exact up to 24 bit
         if grey.max() > 255:
-            grey = grey / 257
-        grey = np.clip(np.rint(grey), 0, 255).astype(np.uint8)
+            grey /= 257
+        grey = np.clip(np.rint(grey, out=grey), 0, 255, out=grey).astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)
     if "A" in image.mode or "transparency" in image.info:
         image = image.convert("RGBA")
@@ -119,13 +145,24 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
         raise UserError(f"cannot write {path}: {problem.strerror or problem}") from None
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is such a file. `Path.is_file` raises for names that none can have, as a list of files may hold."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def find_images(folder: str | Path) -> list[Path]:
     """All pictures below a folder, sorted by path; hidden files and folders are passed over."""
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}")
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+    found = []
+    for above, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(above, name) for name in names if not name.startswith(".")]
+    return sorted(path for path in found if path.suffix.lower() in SUFFIXES)
 
 
 def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -156,6 +193,9 @@ def crop_square(image: np.ndarray, crop: Crop, size_px: int, rng: np.random.Gene
             `center` cuts the largest square; `random160` resizes the short side to 160..178 parts of 160 and cuts a
             random square, `random` to 256..384 parts of 256.
         rng: used by the two random crops only.
+
+    Raises:
+        UserError: the picture is so long that these would make it larger than any picture may be.
     """
     height, width = image.shape[:2]
     if crop == "squash":
@@ -164,7 +204,10 @@ def crop_square(image: np.ndarray, crop: Crop, size_px: int, rng: np.random.Gene
         smallest, largest = (160, 178) if crop == "random160" else (256, 384)
         short = int(rng.integers(size_px, math.floor(size_px * largest / smallest), endpoint=True))
         scale = short / min(height, width)
-        image = resize(image, max(size_px, round(height * scale)), max(size_px, round(width * scale)))
+        rows, columns = max(size_px, round(height * scale)), max(size_px, round(width * scale))
+        if rows * columns > MAX_PIXELS:
+            raise UserError(f"a picture of {width} x {height} px is too long to cut squares of {size_px} px from it")
+        image = resize(image, rows, columns)
         top = int(rng.integers(0, image.shape[0] - size_px, endpoint=True))
         left = int(rng.integers(0, image.shape[1] - size_px, endpoint=True))
         return image[top : top + size_px, left : left + size_px]

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 from common import regions
 from common.errors import UserError
-from common.images import MAX_PIXELS, resize, write_image
+from common.images import decode, resize, write_image
 
 GENERATOR_VERSION = 1  # raise it whenever a change below alters a single pixel of an evaluation set
 SMALLEST_SHARE, LARGEST_SHARE = 0.001, 0.95  # of the picture; outside it the hole file was probably misread
@@ -150,16 +150,7 @@ def read_hole(
     Raises:
         UserError: unreadable, or of another size than its picture.
     """
-    try:
-        with Image.open(path) as opened:
-            if opened.width * opened.height > MAX_PIXELS:
-                raise UserError(f"{path} is {opened.width} x {opened.height} px; the limit is {MAX_PIXELS:,} pixels")
-            hole = _hole_from(ImageOps.exif_transpose(opened), invert)
-    except UserError:
-        raise
-    except Exception as problem:  # Pillow raises a dozen kinds of exception for broken files
-        reason = getattr(problem, "strerror", None) or f"not a picture, or a broken one ({problem})"
-        raise UserError(f"cannot read the hole {path}: {reason}") from None
+    hole = decode(path, lambda picture: _hole_from(ImageOps.exif_transpose(picture), invert), f"the hole {path}")
     if (height, width) not in ((None, None), hole.shape):
         raise UserError(
             f"the hole {path} is {hole.shape[1]} x {hole.shape[0]} px, but its picture is {width} x {height} px; "
@@ -175,7 +166,7 @@ def _hole_from(image: Image.Image, invert: bool) -> np.ndarray:
         if opaque.any() and not opaque.all():
             return _hole_from_alpha(pixels[:, :, :3], opaque) ^ invert
     if image.mode.startswith("I") or image.mode == "F":  # 16 bit or float, which convert() would clip
-        values = np.asarray(image).astype(np.float64)
+        values = np.nan_to_num(np.asarray(image))
         full = next((scale for scale in (1, 255) if values.max() <= scale), 65535)
         return (values >= full / 2) ^ invert
     colours = np.asarray(image.convert("RGB"))

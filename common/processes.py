@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterable, Iterator
 
 from common.device import paddle
+from common.errors import UserError
 
 
 def count() -> int:
@@ -32,6 +33,22 @@ def first_alone() -> Iterator[None]:
     yield
     if count() > 1 and rank() == 0:
         paddle.distributed.barrier()
+
+
+def synchronise_batch_norm(networks: dict[str, paddle.nn.Layer]) -> None:
+    """Replaces the batch norms of networks by ones whose statistics are over the pictures of all processes.
+
+    The weights stay the same objects, and keep their names.
+
+    Raises:
+        UserError: there is one process, or they do not compute on graphics cards.
+    """
+    if count() == 1:
+        raise UserError("--sync-batch-norm is for several processes; start them with paddle.distributed.launch")
+    if not paddle.device.get_device().startswith("gpu"):
+        raise UserError("--sync-batch-norm: Paddle has it on graphics cards only")
+    for network in networks.values():
+        paddle.nn.SyncBatchNorm.convert_sync_batchnorm(network)
 
 
 def equalise(tensors: Iterable[paddle.Tensor]) -> None:

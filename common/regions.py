@@ -16,7 +16,7 @@ from PIL import Image
 from scipy.ndimage import affine_transform, distance_transform_edt, gaussian_filter
 
 from common.errors import UserError
-from common.images import MAX_PIXELS
+from common.images import decode
 
 Shapes = Callable[[np.random.Generator], np.ndarray]  # draws one shape, bool [h, w], cropped to its box
 
@@ -128,9 +128,9 @@ def _objects_of(path: Path) -> list[np.ndarray]:
     objects = []
     for kind in np.flatnonzero(np.bincount(ids.ravel(), minlength=21)[1:21]) + 1:
         _, labels, stats, _ = cv2.connectedComponentsWithStats((ids == kind).astype(np.uint8), connectivity=8)
-        for number, (left, top, columns, rows, pixels) in enumerate(stats[1:].tolist(), 1):
-            if pixels < SMALLEST_OBJECT * ids.size:
-                continue
+        large = np.flatnonzero(stats[:, cv2.CC_STAT_AREA] >= SMALLEST_OBJECT * ids.size)
+        for number in large[large > 0].tolist():  # 0 is all the rest
+            left, top, columns, rows, _ = stats[number].tolist()
             reach = [
                 slice(max(0, at - BORDER_PX), at + long + BORDER_PX) for at, long in ((top, rows), (left, columns))
             ]
@@ -143,22 +143,17 @@ def _objects_of(path: Path) -> list[np.ndarray]:
 
 def _read_class_map(path: Path) -> np.ndarray:
     """uint8 [h, w]: 0 background, 1 to 20 classes, 255 border."""
-    try:
-        with Image.open(path) as opened:
-            if opened.width * opened.height > MAX_PIXELS:
-                raise UserError(f"{path} is {opened.width} x {opened.height} px; the limit is {MAX_PIXELS:,} pixels")
-            numbered, ids = opened.mode in ("P", "L"), np.array(opened)
-    except UserError:
-        raise
-    except Exception as problem:  # Pillow raises a dozen kinds of exception for broken files
-        reason = getattr(problem, "strerror", None) or f"not a picture, or a broken one ({problem})"
-        raise UserError(f"cannot read the class map {path}: {reason}") from None
-    if not numbered or ((ids > 20) & (ids < 255)).any():
-        raise UserError(
-            f"{path} is no class map (numbers 0 to 20 and 255) but a photo or drawing; give the SegmentationClass "
-            "of PASCAL VOC 2012"
-        )
-    return ids
+
+    def numbers(picture: Image.Image) -> np.ndarray:
+        ids = np.array(picture) if picture.mode in ("P", "L") else None
+        if ids is None or ((ids > 20) & (ids < 255)).any():
+            raise UserError(
+                f"{path} is no class map (numbers 0 to 20 and 255) but a photo or drawing; give the SegmentationClass "
+                "of PASCAL VOC 2012"
+            )
+        return ids
+
+    return decode(path, numbers, f"the class map {path}")
 
 
 def _cropped(shape: np.ndarray) -> np.ndarray:

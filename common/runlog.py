@@ -23,7 +23,7 @@ import matplotlib.figure
 import numpy as np
 from tqdm import tqdm
 
-from common import checkpoint, config, processes
+from common import checkpoint, config, gradients, processes
 from common.device import paddle
 from common.errors import DivergedError, UserError
 from common.images import write_image
@@ -59,6 +59,9 @@ class Run:
         self.stopped_by: int | None = None  # the signal that ended the run early
         self._sums: dict[str, list[paddle.Tensor]] = {}
         self._old_handlers = {}
+        self.scalers = gradients.open_scalers(cfg.amp, optimizers)
+        if cfg.sync_batch_norm:
+            processes.synchronise_batch_norm(networks)
         self._open()
 
     @property
@@ -102,6 +105,9 @@ class Run:
         progress = checkpoint.load_state(source, self.networks, self.optimizers)
         self.step, self.score = progress["step"], progress.get("score")
         self.skipped = progress.get("skipped", 0)
+        for name, state in progress.get("scalers", {}).items():
+            if name in self.scalers:
+                self.scalers[name].load_state_dict(state)
         if self.writes:
             _trim_stats(self.folder / "stats.jsonl", self.step)
 
@@ -166,7 +172,8 @@ class Run:
             while not (stop or self.complete):
                 batch = next(stream)
                 paddle.seed(_step_seed(self.cfg.seed, self.step + self.skipped))
-                yield self.step, batch
+                with gradients.mixed_precision(self.cfg.amp, self.optimizers, self.scalers):
+                    yield self.step, batch
                 self.step += 1
                 self._bar.update()
                 stop, due = self._due()
@@ -269,21 +276,24 @@ class Run:
             return
         progress = {"step": self.step, "seed": self.cfg.seed, "batch_size": self.cfg.batch_size}
         progress["skipped"] = self.skipped
+        if self.scalers:
+            progress["scalers"] = gradients.scaler_states(self.scalers)
         if self.score is not None:
             progress["score"] = self.score
-        try:
+        with self._full_disk_is_told("the checkpoint before this one is whole"):
             checkpoint.save_state(self.folder / "checkpoints", self.networks, self.optimizers, progress)
             write_curves(self.folder)
+
+    @contextlib.contextmanager
+    def _full_disk_is_told(self, left: str) -> Iterator[None]:
+        try:
+            yield
         except OSError as problem:
-            raise UserError(
-                f"cannot save to {self.folder}: {problem.strerror or problem}; the checkpoint before this one is whole"
-            ) from None
+            raise UserError(f"cannot save to {self.folder}: {problem.strerror or problem}; {left}") from None
         except Exception as problem:  # safetensors wraps the operating system's error in its own
             if "os error" not in str(problem).lower() and "I/O" not in str(problem):
                 raise
-            raise UserError(
-                f"cannot save to {self.folder}: {problem}; the checkpoint before this one is whole"
-            ) from None
+            raise UserError(f"cannot save to {self.folder}: {problem}; {left}") from None
 
     def _check_weights(self) -> None:
         weights = [value for network in self.networks.values() for value in network.parameters()]
@@ -297,7 +307,8 @@ class Run:
         facts = {"paper": self.paper, "preset": self.cfg.preset, "step": self.step, **metadata}
         if not self.writes:
             return self.weights
-        return checkpoint.save_weights(self.weights, networks, facts)
+        with self._full_disk_is_told("make room: the same command goes on from the last checkpoint"):
+            return checkpoint.save_weights(self.weights, networks, facts)
 
     def farewell(self) -> None:
         """Says how to go on when the run ended early; exit status 130 or 143 after Ctrl-C or SIGTERM."""

@@ -23,6 +23,7 @@ PARTS = re.compile(r"(?P<name>.+)\.(index|meta|data-\d{5}-of-\d{5})")
 FOOTER = 48  # bytes: two places of blocks, room, and the magic number
 MAGIC = 0xDB4775248B80FB57
 TRAILER = 5  # bytes after a block: its compression and its checksum
+MAX_DIMENSIONS = 32
 MAX_NAME = 1000  # bytes; a name may start with the one before, so that a small table could hold endlessly long ones
 DTYPES = {1: "<f4", 2: "<f8", 3: "<i4", 9: "<i8", 19: "<f2"}  # of tensorflow/core/framework/types.proto
 TEXT = 7
@@ -161,6 +162,8 @@ def _entry(key: bytes, message: dict, count: int, index: Path) -> _Entry | None:
     if kind not in DTYPES:
         raise UserError(f"{index}: {name} is of TensorFlow's type {kind}; floats and integers (int32, int64) are known")
     sizes = tuple(_number(_message(dimension), 1) for dimension in shape.get(2, []))
+    if len(sizes) > MAX_DIMENSIONS:
+        raise ValueError(f"{name} has {len(sizes)} dimensions")
     shard, offset, size = (_number(message, field) for field in (3, 4, 5))
     if _number(shape, 3) or min(sizes, default=0) < 0 or size != prod(sizes) * np.dtype(DTYPES[kind]).itemsize:
         raise ValueError(f"{name} has {size} bytes and the shape {list(sizes)}")

@@ -22,6 +22,14 @@ from common.errors import UserError
 INERT = {"argparse", "mmagic", "mmcv", "mmedit", "mmengine", "pathlib"}
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of a file by PyTorch before 1.6
 MAX_ENTRIES = 100_000  # a file's nested dictionaries may share parts, and so grow without bound when written out flat
+MAX_NAME = 1000  # characters of a tensor's name, for the same reason
+MAX_DIMENSIONS = 32
+# Tuples may lie in one another deeper than Python can go down, and tuples and long numbers can be found that one
+# dictionary takes hours to tell apart. A tensor makes six tuples and calls; the only long number is LEGACY_MAGIC.
+MAX_MADE, MAX_LONG = 30_000, 100
+MAKING = {"TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "FROZENSET", "REDUCE", "NEWOBJ", "NEWOBJ_EX", "INST", "OBJ"}
+
+NUMBERS = {"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"}  # numpy's letters of weights
 
 # Letters as in numpy; bfloat16, which numpy lacks, becomes float32.
 STORAGES = {
@@ -49,8 +57,8 @@ def read_published(path: str | Path) -> dict[str, np.ndarray]:
     try:
         start = _first_bytes(path)
         if path.suffix.lower() == ".safetensors":
-            return load_file(path)
-        if path.suffix.lower() == ".t7":
+            content = load_file(path)
+        elif path.suffix.lower() == ".t7":
             content = _read_torch7(path)
         elif start.startswith(b"PK\x03\x04"):
             content = _read_zip(path)
@@ -77,21 +85,23 @@ def _first_bytes(path: Path) -> bytes:
 
 
 def _flatten(content) -> dict[str, np.ndarray]:
-    found, entries = {}, 0
+    found, lists, entries = {}, {}, 0
 
     def walk(value, name: str, above: tuple) -> None:
         nonlocal entries
         entries += 1
-        if entries > MAX_ENTRIES:
-            raise ValueError(f"more than {MAX_ENTRIES:,} entries")
+        if entries > MAX_ENTRIES or len(name) > MAX_NAME:
+            raise ValueError(f"more than {MAX_ENTRIES:,} entries, or a name longer than {MAX_NAME:,} characters")
         if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str):
             value = value[1]  # Paddle: (its own name, array)
         if isinstance(value, _Tensor | _PickledArray | _Torch7Tensor):
             value = value.array
         elif type(value).__name__ == "TorchObject":
             value = value._obj
-        if isinstance(value, list) and value and all(isinstance(item, int | float) for item in value):
-            value = np.array(value, np.float32)
+        if isinstance(value, list) and id(value) not in lists:  # it may stand under many names
+            numbers = value and all(isinstance(item, int | float) for item in value)
+            lists[id(value)] = np.array(value, np.float32) if numbers else value
+        value = lists.get(id(value), value)
         if isinstance(value, np.ndarray):
             if name in found or not name.isprintable():
                 raise ValueError(f"two tensors named {name!r}, or no name for a tensor")
@@ -138,11 +148,14 @@ class _PickledDtype:
 class _PickledArray:
     array = None
 
+    def __init__(self, encode):
+        self.encode = encode
+
     def __setstate__(self, state):
         _, shape, dtype, fortran, data = state
-        if dtype.order == ">" or dtype.letters[0] not in "fiub":
+        if dtype.order == ">" or dtype.letters not in NUMBERS:
             raise ValueError(f"arrays of type {dtype.order}{dtype.letters} are no weights of a kind known here")
-        data = data.encode("latin1") if isinstance(data, str) else data  # a pickle written by Python 2
+        data = self.encode(data, "latin1") if isinstance(data, str) else data  # a pickle written by Python 2
         self.array = np.frombuffer(data, np.dtype(dtype.letters)).reshape(shape, order="F" if fortran else "C")
 
 
@@ -167,12 +180,13 @@ class _Unpickler(pickle.Unpickler):
 
     def __init__(self, data: bytes, path: Path):
         super().__init__(io.BytesIO(data), encoding="latin1")
-        self.path, self.storages = path, {}
+        self.path, self.storages, self.inert = path, {}, _inert()
+        self.room = len(data)  # entries that copies may have in all: of what a pickle holds, each needs a byte there
         # Bound methods, since a pickle may set attributes of what it is given, and those have none to set.
         self.known = {f"torch.{name}Storage": dtype for name, dtype in STORAGES.items()} | {
-            "collections.OrderedDict": OrderedDict,
-            "builtins.tuple": tuple,
-            "__builtin__.tuple": tuple,
+            "collections.OrderedDict": self._table,
+            "builtins.tuple": self._tuple,
+            "__builtin__.tuple": self._tuple,
             "_codecs.encode": self._latin1,
             "numpy.ndarray": "ndarray",
             "numpy.dtype": self._dtype,
@@ -188,7 +202,7 @@ class _Unpickler(pickle.Unpickler):
         if wanted in self.known:
             return self.known[wanted]
         if module.partition(".")[0] in INERT:
-            return _inert()
+            return self.inert
         wanted = ascii(wanted)[1:-1][:100]
         raise UserError(f"{self.path} asks for {wanted}, which no state_dict needs: refused, nothing of it was run")
 
@@ -198,6 +212,19 @@ class _Unpickler(pickle.Unpickler):
             raise ValueError("an unknown kind of storage")
         return self.storages.setdefault(key, _Storage(dtype, numel))
 
+    def _copied(self, part):
+        """The part, if the pickle has not had its parts copied so often that it grows without bound."""
+        self.room -= len(part)
+        if self.room < 0:
+            raise ValueError("the same parts are copied again and again")
+        return part
+
+    def _table(self, *pairs):
+        return OrderedDict(*map(self._copied, pairs))
+
+    def _tuple(self, items):
+        return tuple(self._copied(items))
+
     def _tensor(self, storage, offset, size, stride, *_):
         return _Tensor(storage, offset, size, stride)
 
@@ -205,7 +232,7 @@ class _Unpickler(pickle.Unpickler):
         return tensor
 
     def _array(self, *_):
-        return _PickledArray()
+        return _PickledArray(self._latin1)
 
     def _dtype(self, letters, *_):
         return _PickledDtype(letters)
@@ -216,7 +243,7 @@ class _Unpickler(pickle.Unpickler):
     def _latin1(self, text, encoding):
         if encoding != "latin1":
             raise ValueError(f"text encoded as {encoding!r}")
-        return text.encode("latin1")
+        return self._copied(text).encode("latin1")
 
 
 def _unpickle(data: bytes, path: Path, start: int = 0) -> tuple[object, int, dict[str, _Storage]]:
@@ -224,9 +251,14 @@ def _unpickle(data: bytes, path: Path, start: int = 0) -> tuple[object, int, dic
     stream = io.BytesIO(data)
     stream.seek(start)
     # This only looks; sizes beyond what the file holds end here, before the unpickler makes room for them.
+    made = long = 0
     for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
         if "PUT" in opcode.name and argument > count:
             raise ValueError("a memory slot far beyond those in use")
+        made += opcode.name in MAKING
+        long += isinstance(argument, int) and argument.bit_length() > 64
+        if made > MAX_MADE or long > MAX_LONG:
+            raise ValueError(f"more than {MAX_MADE:,} tuples and calls, or than {MAX_LONG} long numbers")
     reader = _Unpickler(data[start : stream.tell()], path)
     return reader.load(), stream.tell(), reader.storages
 
@@ -262,6 +294,8 @@ def _read_pickles(path: Path):
     content, at, storages = _unpickle(data, path, at)
     keys, at, _ = _unpickle(data, path, at)
     for key in keys:
+        if key not in storages:
+            raise ValueError("a storage that no tensor has")
         (numel,) = struct.unpack_from("<q", data, at)
         end = at + 8 + numel * _item_size(storages[key].dtype)
         storages[key].fill(memoryview(data)[at + 8 : end])
@@ -289,6 +323,8 @@ def _numbers(data: bytes, dtype: str) -> np.ndarray:
 
 def _view(numbers: np.ndarray, offset: int, size, stride) -> np.ndarray:
     """The tensor that offset, size and stride (in numbers) cut from a storage. Raises ValueError if it reaches out."""
+    if len(size) > MAX_DIMENSIONS or any(side.bit_length() > 63 for side in size):
+        raise ValueError("a tensor of too many or too long dimensions")
     if prod(size) > len(numbers):
         raise ValueError(f"a tensor of size {list(size)} is larger than its storage of {len(numbers)} numbers")
     if prod(size) == 0:
@@ -338,7 +374,7 @@ class _Torch7Tensor:
 
 def _torch7_tensor(reader, _version):
     (dimensions,) = struct.unpack("<i", reader.f.read(4))
-    if not 0 <= dimensions <= 32:
+    if not 0 <= dimensions <= MAX_DIMENSIONS:
         raise ValueError(f"a tensor of {dimensions} dimensions")
     *layout, offset = struct.unpack(f"<{2 * dimensions + 1}q", reader.f.read(8 * (2 * dimensions + 1)))
     storage = reader.read_obj()

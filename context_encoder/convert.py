@@ -21,7 +21,7 @@ from typing import Annotated, Literal
 import numpy as np
 import tyro
 
-from common.checkpoint import load_network, save_published
+from common.checkpoint import build_network, load_network, save_published
 from common.errors import UserError, one_line_errors
 from common.torch_weights import read_published
 from context_encoder.model import CONTEXT_KERNEL, SMALLEST_SIDE, ContextEncoder, Discriminator, widths
@@ -42,7 +42,7 @@ NETWORKS = {"generator": ContextEncoder, "discriminator": Discriminator}
 
 LAYER = re.compile(
     r"(?P<network>(?:[^.]+\.)*?)"  # state_dict., netG. …
-    r"(?P<layer>modules\.\d+(?:\.modules\.\d+)*|main(?:_encode|_decode)?\.\d+|t\d+\.\d+)\.(?P<part>[^.]+)"
+    r"(?P<layer>modules\.\d{1,4}(?:\.modules\.\d{1,4})*|main(?:_encode|_decode)?\.\d{1,4}|t\d{1,4}\.\d{1,4})\.(?P<part>[^.]+)"
 )
 
 
@@ -97,7 +97,7 @@ def convert(options: Options) -> Path:
             raise UserError(f"{path} holds more than one {kind}; save each in a file of its own")
         print(f"{kind}: " + ", ".join(f"{name} {value}" for name, value in arguments.items()))
         renamed = rename(layers, rows_of(kind, arguments), arguments["conv_bias"], path)
-        networks[kind] = NETWORKS[kind](**arguments)
+        networks[kind] = build_network(NETWORKS[kind], arguments, renamed, path)
         load_network(networks[kind], {f"{kind}.{name}": array for name, array in renamed.items()}, kind, path)
     if strays:
         raise UserError(f"{path} holds tensors that belong to no layer: {listing(strays)}")

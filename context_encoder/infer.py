@@ -14,7 +14,7 @@ import tyro
 
 from common import completion, photos
 from common.blending import Blend
-from common.checkpoint import load_network, read_weights
+from common.checkpoint import build_network, load_network, read_weights
 from common.config import at_least
 from common.device import describe, open_device
 from common.errors import UserError, one_line_errors
@@ -66,7 +66,7 @@ def load(weights: str | Path) -> ContextEncoder:
     tensors, facts = read_weights(weights)
     if facts.get("paper") != "context_encoder" or "generator" not in facts:
         raise UserError(f"{weights} holds no Context Encoder but weights of {facts.get('paper', 'unknown')}")
-    network = ContextEncoder(**facts["generator"])
+    network = build_network(ContextEncoder, facts["generator"], tensors, weights)
     load_network(network, tensors, "generator", weights)
     network.eval()
     network.facts = facts

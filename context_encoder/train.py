@@ -11,7 +11,7 @@ import numpy as np
 
 from common import processes
 from common.batches import Batches
-from common.checkpoint import load_network, read_weights
+from common.checkpoint import build_network, load_network, read_weights
 from common.config import ask_for_data, at_least, choose
 from common.device import describe, open_device
 from common.errors import UserError, one_line_errors
@@ -112,7 +112,7 @@ def load_discriminator(path: Path, wanted: dict) -> Discriminator:
     for key in ("side_px", "context_px"):
         if arguments[key] != wanted[key]:
             raise UserError(f"the discriminator in {path} has {key} {arguments[key]}, the settings ask {wanted[key]}")
-    discriminator = Discriminator(**arguments)
+    discriminator = build_network(Discriminator, arguments, tensors, path)
     load_network(discriminator, tensors, "discriminator", path)
     return discriminator
 

@@ -10,7 +10,6 @@ import shutil
 import stat
 import tarfile
 import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +22,7 @@ from tqdm import tqdm
 
 from common.celeba import PARTITION, SPLITS, CelebA, find_celeba, read_partition
 from common.errors import UserError, one_line_errors
-from common.images import SUFFIXES, find_images, read_image
+from common.images import SUFFIXES, find_images, is_file, read_image
 from data.synthetic import partition_code
 
 CELEBA_COUNTS = {"train": 162_770, "val": 19_867, "test": 19_962}
@@ -34,6 +33,9 @@ VOC_COUNTS = {"train": 1_464, "val": 1_449}
 ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
 # Pictures hardly shrink in an archive; one that would grow beyond this is a bomb.
 UNPACKED_BYTES, UNPACKED_FACTOR = 2**30, 20
+BLOCK_BYTES = 4096  # that any file takes, an empty one too
+# Notes of a tar on its next member, such as a long name, are read into memory: real ones have some hundred bytes.
+NOTES, NOTE_BYTES = (*b"LKxgX",), 2**16
 SAMPLES = 200  # pictures whose size is looked at by the checks; `verify` decodes all
 
 Source = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
@@ -43,8 +45,14 @@ Pairs = dict[str, list[tuple[Path, ...]]]
 # ---------------------------------------------------------------- archives
 
 
-def unpack(archive: Path, folder: Path) -> None:
+def unpack(archive: Path, folder: Path, packed: int | None = None, unpacked: int = 0) -> int:
     """Unpacks a zip or tar.
+
+    Args:
+        packed, unpacked: bytes of the download that it is part of, and those unpacked from it before.
+
+    Returns:
+        Bytes unpacked from that download till now.
 
     Raises:
         UserError: it is no archive (a saved web page is called so), it is broken, one of its names leads out of the
@@ -54,12 +62,12 @@ def unpack(archive: Path, folder: Path) -> None:
     members = _tar_members if _is_tar(archive) else _zip_members if zipfile.is_zipfile(archive) else None
     if members is None:
         raise UserError(_why_no_archive(archive))
-    limit, total = UNPACKED_BYTES + UNPACKED_FACTOR * archive.stat().st_size, 0
+    limit = UNPACKED_BYTES + UNPACKED_FACTOR * (packed or archive.stat().st_size)
     try:
         for name, size, stream in tqdm(members(archive), f"unpacking {archive.name}", unit=" files", leave=False):
             parts = _safe_parts(name, archive)
-            total += size
-            if total > limit:
+            unpacked += size + BLOCK_BYTES
+            if unpacked > limit:
                 raise UserError(f"{archive} unpacks to more than {limit / 1e9:.1f} GB: these are not just pictures")
             if parts[0] == "__MACOSX" or parts[-1].startswith("."):
                 continue
@@ -67,42 +75,62 @@ def unpack(archive: Path, folder: Path) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             with target.open("wb") as file:
                 shutil.copyfileobj(stream, file, 1 << 20)
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, RuntimeError, NotImplementedError) as problem:
-        raise UserError(f"cannot unpack {archive}: {problem}; download it again") from None
+        return unpacked
+    except UserError:
+        raise
     except OSError as problem:
         raise UserError(f"cannot unpack {archive} into {folder}: {problem.strerror or problem}") from None
+    except Exception as problem:  # a broken archive can raise anything
+        raise UserError(f"cannot unpack {archive}: {problem}; download it again") from None
 
 
 def _zip_members(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
     with zipfile.ZipFile(archive) as opened:
         for info in opened.infolist():
             if stat.S_ISLNK(info.external_attr >> 16):
-                raise UserError(f"{archive} holds a link, {info.filename!r}: refused, nothing was kept")
+                raise UserError(f"{archive} holds a link, {info.filename[:100]!r}: refused, nothing was kept")
             if not info.is_dir():
                 with opened.open(info) as stream:
                     yield info.filename, info.file_size, stream
 
 
+class _Member(tarfile.TarInfo):
+    """A member of a tar, refused where reading its header would take endless memory or time."""
+
+    def _proc_member(self, opened):
+        if self.size < 0 or (self.type[0] in NOTES and self.size > NOTE_BYTES):
+            raise tarfile.ReadError(f"a header tells of {self.size:,} bytes")
+        return super()._proc_member(opened)
+
+    def _sparse(self, *_):
+        raise tarfile.ReadError("a sparse file, which no picture is")
+
+    _proc_sparse = _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _sparse
+
+
 def _is_tar(archive: Path) -> bool:
     try:
-        return tarfile.is_tarfile(archive)
-    except (OSError, EOFError, zlib.error):
+        with tarfile.open(archive, tarinfo=_Member):
+            return True
+    except Exception:  # what is none can raise anything
         return False
 
 
 def _tar_members(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
-    with tarfile.open(archive) as opened:
+    with tarfile.open(archive, tarinfo=_Member) as opened:
         for member in opened:
+            if member.size < 0:  # the next member would be this one again
+                raise tarfile.ReadError(f"a member of {member.size:,} bytes")
             if member.isfile():
                 yield member.name, member.size, opened.extractfile(member)
             elif not member.isdir():
-                raise UserError(f"{archive} holds a link or device, {member.name!r}: refused, nothing was kept")
+                raise UserError(f"{archive} holds a link or device, {member.name[:100]!r}: refused, nothing was kept")
 
 
 def _safe_parts(name: str, archive: Path) -> tuple[str, ...]:
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or not path.parts or ".." in path.parts or ":" in path.parts[0] or "\0" in name:
-        raise UserError(f"{archive} holds {name!r}, which leads out of the folder: refused, nothing was kept")
+        raise UserError(f"{archive} holds {name[:100]!r}, which leads out of the folder: refused, nothing was kept")
     return path.parts
 
 
@@ -148,10 +176,11 @@ def _archives_in(folder: Path) -> list[Path]:
 def _unpack_all(source: Path, folder: Path) -> None:
     """Unpacks an archive, or every archive of a folder, and then the archives that were inside."""
     archives = _archives_in(source) if source.is_dir() else [source]
+    packed, unpacked = sum(archive.stat().st_size for archive in archives), 0
     for number, archive in enumerate(archives):
-        unpack(archive, folder / str(number))
+        unpacked = unpack(archive, folder / str(number), packed, unpacked)
     for archive in _archives_in(folder):
-        unpack(archive, archive.with_name(archive.name + ".unpacked"))
+        unpacked = unpack(archive, archive.with_name(archive.name + ".unpacked"), packed, unpacked)
         archive.unlink()
 
 
@@ -215,7 +244,7 @@ def _build_celeba(source: Path, output: Path) -> None:
         (work / "ready").mkdir()
         _bring(pictures, work / "ready" / "img_align_celeba", work)
         if listed is not None:  # some mirrors have commas and a heading: image_id,partition
-            lines = listed.read_text(errors="replace").replace(",", " ").splitlines()
+            lines = listed.read_text("utf-8-sig", errors="replace").replace(",", " ").splitlines()
             lines = [line for line in lines if not line.startswith("image_id")]
             (work / "ready" / PARTITION).write_text("\n".join(lines) + "\n")
 
@@ -229,7 +258,7 @@ def _celeba_parts(tree: Path) -> tuple[Path | None, Path | None]:
         listed += [Path(folder, name) for name in (PARTITION, Path(PARTITION).stem + ".csv") if name in names]
     pictures.sort(key=lambda path: (path.name != "img_align_celeba", path))
     listed.sort(key=lambda path: (path.suffix != ".txt", path))
-    return (pictures or [None])[0], (listed or [None])[0]
+    return (pictures or [None])[0], next((path for path in listed if path.is_file()), None)  # not a pipe
 
 
 def check_celeba(data_dir: Path, make_partition: bool = False) -> None:
@@ -264,8 +293,11 @@ def _picture_names(pictures: Path) -> set[str]:
     if pictures.is_dir():
         names = [path.name for path in pictures.iterdir()]
     elif zipfile.is_zipfile(pictures):
-        with zipfile.ZipFile(pictures) as opened:
-            names = [name.rpartition("/")[2] for name in opened.namelist()]
+        try:
+            with zipfile.ZipFile(pictures) as opened:
+                names = [name.rpartition("/")[2] for name in opened.namelist()]
+        except Exception as problem:  # a broken archive can raise anything
+            raise UserError(f"cannot read {pictures}: {problem}; download it again") from None
     else:
         raise UserError(_why_no_archive(pictures))
     found = {name for name in names if name.lower().endswith(".jpg") and not name.startswith(".")}
@@ -275,7 +307,7 @@ def _picture_names(pictures: Path) -> set[str]:
 
 
 def _write_partition(path: Path, names: set[str]) -> None:
-    if path.exists():
+    if path.exists() or path.is_symlink():  # writing to a link might write anywhere
         raise UserError(f"{path} is there already; --make-partition only writes a missing one")
     lines = [f"{name} {partition_code(index, len(names))}\n" for index, name in enumerate(sorted(names))]
     try:
@@ -299,7 +331,7 @@ def _check_celeba_sizes(data_dir: Path, counts: dict[str, int]) -> None:
 
 def _complain(where: Path, what: str, names: list[str]) -> None:
     if names:
-        first = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+        first = ", ".join(name[:100] for name in names[:3]) + (", …" if len(names) > 3 else "")
         raise UserError(f"{where} {what.format(f'{len(names):,} pictures')}: {first}")
 
 
@@ -341,7 +373,7 @@ def voc(source: Source, output: Path | None = None) -> None:
     root = _prepare(source, output, _voc_masks)
     masks = _voc_masks(root)
     for split, paths in masks.items():
-        missing = [path.name for (path,) in paths if not path.is_file()]
+        missing = [path.name for (path,) in paths if not is_file(path)]
         _complain(root / "ImageSets" / "Segmentation" / f"{split}.txt", "names {} that are not there", missing)
     _report("PASCAL VOC", {split: len(paths) for split, paths in masks.items()}, VOC_COUNTS, "masks")
     print(f"next: {root / 'SegmentationClass'} serves as a source of region-shaped holes")
@@ -395,13 +427,13 @@ def _side_by_side(root: Path) -> Pairs | None:
 
 def _listed_pairs(root: Path) -> Pairs | None:
     splits = {}
-    for path in sorted(root.glob("pix2pix_*_list*")):
+    for path in sorted(path for path in root.glob("pix2pix_*_list*") if path.is_file()):
         pairs = splits.setdefault(path.name.split("_")[1], [])
-        for number, line in enumerate(path.read_text().splitlines(), 1):
+        for number, line in enumerate(path.read_text("utf-8-sig", errors="replace").splitlines(), 1):
             names = line.split("\t")
             if line.strip() and len(names) != 2:
                 raise UserError(f"{path}, line {number}: expected two names with a tab between, found {line[:60]!r}")
-            pairs += [tuple(root / name.strip() for name in names)] if line.strip() else []
+            pairs += [tuple(root.joinpath(*_safe_parts(name.strip(), path)) for name in names)] if line.strip() else []
     return splits or None
 
 
@@ -424,7 +456,10 @@ def _voc_masks(root: Path) -> Pairs | None:
         return None
     names = {split: lists / f"{split}.txt" for split in ("train", "val")}
     return {
-        split: [(masks / f"{name}.png",) for name in path.read_text().split()]
+        split: [
+            (masks.joinpath(*_safe_parts(f"{name}.png", path)),)
+            for name in path.read_text("utf-8-sig", errors="replace").split()
+        ]
         for split, path in names.items()
         if path.is_file()
     } or None
@@ -433,7 +468,7 @@ def _voc_masks(root: Path) -> Pairs | None:
 def _check_pairs(title: str, root: Path, official: dict[str, int]) -> None:
     splits = find_pairs(root)
     for pairs in splits.values():
-        missing = [str(path.relative_to(root)) for pair in pairs for path in pair if not path.is_file()]
+        missing = [str(path.relative_to(root)) for pair in pairs for path in pair if not is_file(path)]
         _complain(root, "lacks {} that belong to a pair", missing)
         for pair in pairs[:: max(1, 3 * len(pairs) // SAMPLES)]:
             shapes = [read_image(path).shape[:2] for path in pair]

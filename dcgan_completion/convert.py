@@ -22,7 +22,7 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from common.checkpoint import load_network, save_published
+from common.checkpoint import build_network, load_network, save_published
 from common.errors import UserError, one_line_errors
 from common.tf_weights import checkpoint_files, is_checkpoint, read_checkpoint
 from common.torch_weights import read_published
@@ -292,7 +292,7 @@ def build(kind: str, arguments: dict, layers: Layers, given: Tensors, path: Path
         if not layers[layer].startswith("main."):
             array = to_our_layout(kind, layer, array)
         tensors[f"{kind}.{ours}"] = np.ascontiguousarray(array)
-    network = NETWORKS[kind](**arguments)
+    network = build_network(NETWORKS[kind], arguments, tensors, path)
     load_network(network, tensors, kind, path)
     return network
 

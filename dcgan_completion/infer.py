@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from common import blending, photos
 from common.blending import Blend
-from common.checkpoint import load_network, read_weights
+from common.checkpoint import build_network, load_network, read_weights
 from common.config import at_least
 from common.device import describe, open_device
 from common.errors import UserError, one_line_errors
@@ -117,12 +117,12 @@ def load(weights: str | Path) -> Dcgan:
     tensors, facts = read_weights(weights)
     if facts.get("paper") != "dcgan_completion" or "generator" not in facts:
         raise UserError(f"{weights} holds no generator of a DCGAN but weights of {facts.get('paper', 'unknown')}")
-    generator = Generator(**facts["generator"])
+    generator = build_network(Generator, facts["generator"], tensors, weights)
     load_network(generator, tensors, "generator", weights)
     generator.eval()
     discriminator = None
     if "discriminator" in facts:
-        discriminator = Discriminator(**facts["discriminator"])
+        discriminator = build_network(Discriminator, facts["discriminator"], tensors, weights)
         load_network(discriminator, tensors, "discriminator", weights)
         discriminator.eval()
     else:

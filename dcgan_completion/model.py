@@ -40,19 +40,19 @@ class SameConv2DTranspose(nn.Conv2DTranspose):
         super().__init__(inputs, outputs, 5, stride=2, padding=SAME)
 
 
-def initialise(network: nn.Layer, variant: Variant) -> None:
+def initialise(network: nn.Layer) -> None:
     """Draws the weights N(0, 0.02); biases and shifts are 0, scales 1.
 
     The TensorFlow codes draw convolutions, but not transposed ones, again where they fall beyond two deviations (which
     leaves a deviation of 0.0176). pytorch/examples does not, and draws the scales N(1, 0.02).
     """
-    truncated = SameConv2D if variant != "4x4" else ()
+    pytorch = network.arguments["variant"] == "4x4"
     for layer in network.sublayers():
         if isinstance(layer, nn.BatchNorm2D):
-            if variant == "4x4":
+            if pytorch:
                 layer.weight.set_value(1 + DEVIATION * paddle.randn(layer.weight.shape))
             continue
-        draw = _truncated_normal if isinstance(layer, truncated) else paddle.randn
+        draw = _truncated_normal if isinstance(layer, SameConv2D) else paddle.randn
         layer.weight.set_value(DEVIATION * draw(layer.weight.shape))
         if layer.bias is not None:
             layer.bias.set_value(paddle.zeros_like(layer.bias))
@@ -105,7 +105,6 @@ class Generator(nn.Layer):
             else:
                 deconv = SameConv2DTranspose(inputs, outputs)
             setattr(self, f"deconv{level + 1}", deconv)
-        initialise(self, variant)
 
     def forward(self, z):
         """float32 [N, z_channels] -> float32 [N, 3, image_px, image_px] in [-1, 1]."""
@@ -150,7 +149,6 @@ class Discriminator(nn.Layer):
             setattr(self, f"conv{self.levels}", nn.Conv2D(inputs, 1, 4, bias_attr=False))
         else:
             self.linear = nn.Linear(inputs * 4 * 4, 1)
-        initialise(self, variant)
 
     def forward(self, image):
         """float32 [N, 3, image_px, image_px] in [-1, 1] -> logits float32 [N, 1]; their sigmoid is P(real)."""

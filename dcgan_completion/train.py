@@ -11,7 +11,7 @@ import numpy as np
 
 from common import processes
 from common.batches import Batches
-from common.checkpoint import load_network, read_weights
+from common.checkpoint import build_network, load_network, read_weights
 from common.config import ask_for_data, at_least, choose
 from common.device import describe, open_device
 from common.errors import UserError, one_line_errors
@@ -23,7 +23,7 @@ from common.runlog import Run
 from data.synthetic import write_faces as draw_pictures
 from dcgan_completion import evaluate, infer, losses
 from dcgan_completion.config import PRESETS, Config
-from dcgan_completion.model import MOMENTUM, Discriminator, Generator
+from dcgan_completion.model import MOMENTUM, Discriminator, Generator, initialise
 
 import paddle
 
@@ -39,17 +39,17 @@ def learning_rate(step: int, cfg: Config) -> float:
     return cfg.learning_rate * min(1.0, (cfg.total_steps - step) / max(1, cfg.decay_steps))
 
 
-def train_step(nets: dict, optimizers: dict, image, cfg: Config) -> dict:
+def train_step(nets: dict, optimizers: dict, image, z, cfg: Config) -> dict:
     """One step of the discriminator and cfg.generator_steps of the generator, on the same z (D4).
 
     Args:
         image: float32 [N, 3, H, W] in [-1, 1].
+        z: float32 [N, z_channels] from U(-1, 1).
 
     Returns:
         The losses of this step, by name.
     """
     generator, discriminator = nets["generator"], nets["discriminator"]
-    z = paddle.uniform([len(image), cfg.z_channels], min=-1.0, max=1.0)
     done = {}
 
     # Real and generated pictures pass through D in batches of their own.
@@ -109,6 +109,8 @@ def build(cfg: Config) -> tuple[dict, dict]:
             "generator": Generator(cfg.variant, cfg.image_px, cfg.base_channels, cfg.z_channels),
             "discriminator": Discriminator(cfg.variant, cfg.image_px, cfg.base_channels),
         }
+        for net in nets.values():
+            initialise(net)
     optimizers = {
         name: paddle.optimizer.Adam(cfg.learning_rate, beta1=cfg.beta1, parameters=net.parameters())
         for name, net in nets.items()
@@ -125,7 +127,8 @@ def load_both(path: Path) -> dict:
     tensors, facts = read_weights(path)
     if facts.get("paper") != "dcgan_completion" or "discriminator" not in facts:
         raise UserError(f"{path} does not hold both networks of a DCGAN")
-    nets = {"generator": Generator(**facts["generator"]), "discriminator": Discriminator(**facts["discriminator"])}
+    kinds = {"generator": Generator, "discriminator": Discriminator}
+    nets = {name: build_network(kind, facts[name], tensors, path) for name, kind in kinds.items()}
     for name, net in nets.items():
         load_network(net, tensors, name, path)
     return nets
@@ -135,13 +138,13 @@ def load_both(path: Path) -> dict:
 
 
 def sample_maker(pictures, cfg: Config):
-    """(index, rng) -> (image uint8 [H, W, 3],)."""
+    """(index, rng) -> (image uint8 [H, W, 3], z float32 [z_channels])."""
 
     def make(index: int, rng: np.random.Generator):
         image = crop_square(pictures[index], cfg.crop, cfg.image_px, rng)
         if cfg.flip and rng.random() < 0.5:
             image = image[:, ::-1]
-        return (image,)
+        return image, rng.uniform(-1, 1, cfg.z_channels).astype(np.float32)
 
     return make
 
@@ -163,18 +166,19 @@ def train(cfg: Config) -> Path:
     pictures = open_pictures(data_dir, "train")
     print(f"{len(pictures):,} training pictures from {data_dir}")
     nets, optimizers = build(cfg)
-    z = np.random.default_rng((cfg.seed, 1)).uniform(-1, 1, (SAMPLES, cfg.z_channels)).astype(np.float32)
+    fixed = np.random.default_rng((cfg.seed, 1)).uniform(-1, 1, (SAMPLES, cfg.z_channels)).astype(np.float32)
     # In a new order every epoch; the article's code shuffles once and then lists the folder anew (D11).
     batches = Batches(len(pictures), sample_maker(pictures, cfg), cfg.batch_size, cfg.seed, cfg.workers, pictures.name)
     with Run(cfg, "dcgan_completion", nets, optimizers) as run:
-        for step, (image,) in run.steps(batches):
+        for step, (image, z) in run.steps(batches):
             for optimizer in optimizers.values():
                 optimizer.set_lr(learning_rate(step, cfg))
-            run.record(train_step(nets, optimizers, paddle.to_tensor(to_network(image)), cfg))
+            image, z = paddle.to_tensor(to_network(image)), paddle.to_tensor(z)
+            run.record(train_step(nets, optimizers, image, z, cfg))
             if run.preview_due():
                 if "average" in nets:
                     settle(nets["average"], cfg.seed)
-                run.write_preview(samples(nets.get("average", nets["generator"]), z))
+                run.write_preview(samples(nets.get("average", nets["generator"]), fixed))
         if "average" in nets:
             settle(nets["average"], cfg.seed)
             nets["generator"].set_state_dict(nets["average"].state_dict())

@@ -16,7 +16,7 @@ import tyro
 
 from common import completion, photos
 from common.blending import Blend
-from common.checkpoint import load_network, read_weights
+from common.checkpoint import build_network, load_network, read_weights
 from common.config import at_least
 from common.device import describe, open_device
 from common.errors import UserError, one_line_errors
@@ -74,7 +74,7 @@ def load(weights: str | Path) -> Generator:
     tensors, facts = read_weights(weights)
     if facts.get("paper") != "deepfill" or "generator" not in facts:
         raise UserError(f"{weights} holds no DeepFill v2 but weights of {facts.get('paper', 'unknown')}")
-    network = Generator(**facts["generator"])
+    network = build_network(Generator, facts["generator"], tensors, weights)
     load_network(network, tensors, "generator", weights)
     if facts.get("colours") == "BGR":
         for layer in (network.coarse.conv1.conv, network.refine.xconv1.conv, network.refine.pmconv1.conv):

@@ -117,34 +117,9 @@ class Block(nn.Layer):
         self.geometry = geometry(kernel, 2 if name.endswith("_downsample") else 1, dilation, padding)
         outputs = int(times * base_channels) * (2 if layers == "gated" else 1)
         self.conv = convolution(inputs, outputs, kernel, **self.geometry)
-        self.conv.weight.set_value(self.first_weights())
         self.enlarges = name.endswith("_upsample")
         if self.enlarges:
             self.register_buffer("spread", paddle.to_tensor(np.kron(SPREAD, SPREAD), "float32"), persistable=False)
-
-    def first_weights(self) -> np.ndarray:
-        """Weights with which a deep stack learns from the first step on (D13), [outputs, inputs, kernel, kernel].
-
-        They keep the second moment of what passes through: for x from N(0, 1) features are too. Glorot's, which the
-        release begins with, leave 0.3 of the amplitude at each gated layer, and nothing of it after a dozen. Most of
-        the features' variance comes from an orthogonal matrix in the window's centre (after Xiao et al. 2018), and the
-        gates begin nearly half open: what the places of a picture have in common is not lost on the way.
-        """
-        outputs, inputs, *window = self.conv.weight.shape
-        weights = paddle.randn(self.conv.weight.shape).numpy() / np.sqrt(inputs * np.prod(window))
-        gates, features = weights[:0], weights
-        if self.layers == "gated":
-            gates, features = np.split(weights, 2) if self.gate_first else np.split(weights, 2)[::-1]
-        matrix = paddle.create_parameter(
-            [len(features), inputs], "float32", default_initializer=nn.initializer.Orthogonal()
-        ).numpy()
-        features *= np.sqrt(1 - CENTRE_SHARE)
-        features[:, :, window[0] // 2, window[1] // 2] += matrix * np.sqrt(
-            CENTRE_SHARE * max(1, len(features) / inputs)
-        )
-        features *= (ELU_MOMENT * (GATE_MOMENT if self.layers == "gated" else 1)) ** -0.5
-        gates *= GATE_DEVIATION
-        return weights.astype(np.float32)
 
     def forward(self, x, known):
         """Features for the next layer.
@@ -252,6 +227,42 @@ def run_blocks(network: nn.Layer, rows: list, x, known):
     return x, known
 
 
+def initialise(generator: "Generator") -> None:
+    """Draws weights with which a deep stack learns from the first step on (D13).
+
+    The layers keep the second moment of what passes through: for x from N(0, 1) features are too. Glorot's weights,
+    which the release begins with, leave 0.3 of the amplitude at each gated layer, and nothing of it after a dozen. Most
+    of the features' variance comes from an orthogonal matrix in the window's centre (after Xiao et al. 2018), and the
+    gates begin nearly half open: what the places of a picture have in common is not lost on the way.
+
+    Residual stages begin with adding nothing.
+    """
+    for layer in generator.sublayers():
+        if isinstance(layer, Block):
+            layer.conv.weight.set_value(first_weights(layer))
+    if generator.residual:
+        for last in (generator.coarse.conv17, generator.refine.allconv17):
+            last.weight.set_value(paddle.zeros_like(last.weight))
+
+
+def first_weights(layer: Block) -> np.ndarray:
+    """float32 [outputs, inputs, kernel, kernel], see `initialise`."""
+    outputs, inputs, *window = layer.conv.weight.shape
+    weights = paddle.randn(layer.conv.weight.shape).numpy() / np.sqrt(inputs * np.prod(window))
+    gates, features = weights[:0], weights
+    if layer.layers == "gated":
+        gates, features = np.split(weights, 2) if layer.gate_first else np.split(weights, 2)[::-1]
+    matrix = paddle.create_parameter(
+        [len(features), inputs], "float32", default_initializer=nn.initializer.Orthogonal()
+    ).numpy()
+    features *= np.sqrt(1 - CENTRE_SHARE)
+    centre = features[:, :, window[0] // 2, window[1] // 2]
+    centre += matrix * np.sqrt(CENTRE_SHARE * max(1, len(features) / inputs))
+    features *= (ELU_MOMENT * (GATE_MOMENT if layer.layers == "gated" else 1)) ** -0.5
+    gates *= GATE_DEVIATION
+    return weights.astype(np.float32)
+
+
 class Coarse(nn.Layer):
     """Stage one: a first guess at the whole picture."""
 
@@ -334,9 +345,6 @@ class Generator(nn.Layer):
         kind = {"layers": layers, "gate_first": gate_first, "padding": padding}
         self.coarse = Coarse(6 if guided and inputs == "official" else 5, base_channels, **kind)
         self.refine = Refine(base_channels, **kind)
-        if residual:  # begin with adding nothing
-            for last in (self.coarse.conv17, self.refine.allconv17):
-                last.weight.set_value(paddle.zeros_like(last.weight))
 
     def forward(self, image, mask, edge=None):
         """Predicts the whole picture, twice; the colours under the hole are not looked at.

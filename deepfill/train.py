@@ -24,7 +24,7 @@ from deepfill import evaluate, losses, sketch
 from deepfill.config import PRESETS, Config
 from deepfill.holes import KINDS
 from deepfill.infer import exchange_red_and_blue, load
-from deepfill.model import Discriminator, Generator
+from deepfill.model import Discriminator, Generator, initialise
 
 import paddle
 
@@ -88,6 +88,7 @@ def build(cfg: Config) -> tuple[dict, dict]:
             base_channels=cfg.base_channels, layers=cfg.layers, inputs=cfg.inputs, guided=cfg.guided,
             gate_first=cfg.gate_first, padding=cfg.padding, residual=cfg.residual,
         )  # fmt: skip
+        initialise(generator)
     if cfg.init_discriminator:
         discriminator = load_discriminator(cfg.init_discriminator, cfg.guided)
     else:
@@ -108,6 +109,10 @@ def load_discriminator(path: Path, guided: bool) -> Discriminator:
         raise UserError(f"{path} holds no discriminator of DeepFill v2")
     if arguments["guided"] != guided:
         raise UserError(f"the discriminator in {path} {'takes a' if arguments['guided'] else 'takes no'} sketch")
+    # Planned by `build_network` it cannot be: the spectral normalisation computes when it is made.
+    last = tensors.get("discriminator.conv6.weight_orig")
+    if last is None or last.shape[0] != 4 * arguments["base_channels"]:
+        raise UserError(f"{path} describes a discriminator of {arguments['base_channels']} channels without its layers")
     discriminator = Discriminator(**arguments)
     load_network(discriminator, tensors, "discriminator", path)
     if facts.get("colours") == "BGR":

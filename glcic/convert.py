@@ -19,7 +19,7 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from common.checkpoint import load_network, save_published
+from common.checkpoint import build_network, load_network, save_published
 from common.errors import UserError, one_line_errors
 from common.torch_weights import read_published
 from glcic.model import COMPLETION_ROWS, STRIDE, CompletionNetwork, Discriminator
@@ -250,7 +250,8 @@ def completion_network(given: Tensors, source: Source, options: Options, beside:
         for name in ("conv11.weight", "conv11.bias"):
             tensors[name] = tensors[name][::-1]
         print("colours: BGR in the published network; its first and last layer were turned to RGB")
-    network = CompletionNetwork(width, mask_channel=channels == 4, conv_bias=bias, **source.arguments)
+    arguments = {"base_channels": width, "mask_channel": channels == 4, "conv_bias": bias, **source.arguments}
+    network = build_network(CompletionNetwork, arguments, tensors, options.published)
     fill(network, tensors, "completion", options.published)
     return network, {"completion": network.arguments, **training(source, options)}
 
@@ -281,7 +282,7 @@ def discriminators(given: Tensors, source: Source, options: Options):
         tensors["fusion.weight"] = np.roll(tensors["fusion.weight"], features // 2, axis=1)
     for name in ("global_tower.fc.weight", "local_tower.fc.weight", "fusion.weight"):
         tensors[name] = tensors[name].T  # Paddle keeps [inputs, outputs]
-    network = Discriminator(**arguments)
+    network = build_network(Discriminator, arguments, tensors, options.published)
     fill(network, tensors, "discriminator", options.published)
     return network, {"discriminator": arguments}
 

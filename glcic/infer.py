@@ -14,7 +14,7 @@ import tyro
 
 from common import completion, photos
 from common.blending import Blend
-from common.checkpoint import load_network, read_weights
+from common.checkpoint import build_network, load_network, read_weights
 from common.config import at_least
 from common.device import describe, open_device
 from common.errors import UserError, one_line_errors
@@ -62,7 +62,7 @@ def load(weights: str | Path) -> CompletionNetwork:
     tensors, facts = read_weights(weights)
     if facts.get("paper") != "glcic" or "completion" not in facts:
         raise UserError(f"{weights} holds no GLCIC completion network but weights of {facts.get('paper', 'unknown')}")
-    network = CompletionNetwork(**facts["completion"])
+    network = build_network(CompletionNetwork, facts["completion"], tensors, weights)
     load_network(network, tensors, "completion", weights)
     network.eval()
     network.facts = facts

@@ -12,7 +12,7 @@ import numpy as np
 
 from common import evaluation, processes
 from common.batches import Batches
-from common.checkpoint import load_network, read_weights
+from common.checkpoint import build_network, load_network, read_weights
 from common.config import ask_for_data, choose
 from common.device import describe, open_device
 from common.errors import UserError, one_line_errors
@@ -126,7 +126,7 @@ def load_discriminator(path: Path, cfg: Config) -> Discriminator:
             f"{path} judges pictures of {arguments['global_px']} px and patches of {arguments['local_px']} px; "
             f"set --image-px {arguments['global_px']} --local-px {arguments['local_px']}"
         )
-    discriminator = Discriminator(**arguments)
+    discriminator = build_network(Discriminator, arguments, tensors, path)
     load_network(discriminator, tensors, "discriminator", path)
     return discriminator
 

@@ -16,7 +16,7 @@ from typing import Annotated, get_args
 import numpy as np
 import tyro
 
-from common.checkpoint import load_network, save_published
+from common.checkpoint import build_network, load_network, save_published
 from common.errors import UserError, one_line_errors
 from common.torch_weights import read_published
 from pix2pix import encoding
@@ -184,7 +184,8 @@ def generator(kind: str, given: Tensors, source: Source, options: Options):
     else:
         rows, arguments = unet(given, chain(given) if source is TORCH7 else nested(given))
         arguments |= {"dropout": options.dropout or source.dropout, "bare_bias": source is TORCH7}
-    network = build_generator(**arguments, norm=norm_of(given, rows))
+    arguments["norm"] = norm_of(given, rows)
+    network = build_network(build_generator, arguments, given, options.published)
     tensors = bring(given, rows, network)
     if source is TORCH7:
         tensors = rearrange(tensors, network.arguments)
@@ -276,10 +277,12 @@ def discriminator(given: Tensors, source: Source, direction: Direction, options:
     if source is PADDLEGAN and f"{names[0][0]}.bias" not in given:
         given[f"{names[0][0]}.bias"] = np.zeros(width, np.float32)
         print("bias: the published discriminator's first convolution has none; ours is set to 0")
-    network = PatchDiscriminator(
-        patch_px, width, norm_of(given, rows), conditional=seen != target_channels,
-        source_channels=source_channels, target_channels=target_channels,
-    )  # fmt: skip
+    arguments = {
+        "patch_px": patch_px, "base_channels": width, "norm": norm_of(given, rows),
+        "conditional": seen != target_channels,
+        "source_channels": source_channels, "target_channels": target_channels,
+    }  # fmt: skip
+    network = build_network(PatchDiscriminator, arguments, given, options.published)
     fill(network, bring(given, rows, network), "discriminator", options.published)
     return network
 

@@ -14,7 +14,7 @@ import numpy as np
 import tyro
 
 from common import photos
-from common.checkpoint import load_network, read_weights
+from common.checkpoint import build_network, load_network, read_weights
 from common.device import describe, open_device
 from common.errors import UserError, one_line_errors
 from common.images import read_image, resize, write_image
@@ -62,7 +62,7 @@ def load(weights: str | Path) -> nn.Layer:
     tensors, facts = read_weights(weights)
     if facts.get("paper") != "pix2pix" or "generator" not in facts:
         raise UserError(f"{weights} holds no pix2pix generator but weights of {facts.get('paper', 'unknown')}")
-    generator = build_generator(**facts["generator"])
+    generator = build_network(build_generator, facts["generator"], tensors, weights)
     load_network(generator, tensors, "generator", weights)
     generator.eval()
     generator.facts = facts

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from dcgan_completion.model import Discriminator, Generator, SameConv2D, SameConv2DTranspose, doublings
+from dcgan_completion.model import Discriminator, Generator, SameConv2D, SameConv2DTranspose, doublings, initialise
 
 import paddle
 
@@ -216,6 +216,8 @@ def test_first_weights_of_the_articles_networks():
     """Convolutions: N(0, 0.02) within two deviations, which has deviation 0.02 sqrt(1 - 4 phi(2) / erf(sqrt 2))."""
     paddle.seed(5)
     generator, discriminator = Generator(), Discriminator()
+    initialise(generator)
+    initialise(discriminator)
     cut = 0.02 * math.sqrt(1 - 4 * math.exp(-2) / math.sqrt(2 * math.pi) / math.erf(math.sqrt(2)))
     assert cut == pytest.approx(0.01759, abs=1e-5)
     for layer, deviation, most in [
@@ -237,6 +239,8 @@ def test_first_weights_of_the_articles_networks():
 def test_first_weights_of_the_4x4_networks():
     paddle.seed(6)
     generator, discriminator = Generator("4x4"), Discriminator("4x4")
+    initialise(generator)
+    initialise(discriminator)
     weight, scale = discriminator.conv3.weight.numpy(), generator.norm0.weight.numpy()
     assert weight.std() == pytest.approx(0.02, rel=0.01) and abs(weight).max() > 0.06
     assert scale.std() == pytest.approx(0.02, rel=0.2) and scale.mean() == pytest.approx(1, abs=0.005)

@@ -9,7 +9,7 @@ import pytest
 from common.errors import UserError
 from dcgan_completion import losses
 from dcgan_completion import search as searching
-from dcgan_completion.model import Discriminator, Generator
+from dcgan_completion.model import Discriminator, Generator, initialise
 from dcgan_completion.search import (
     PRESETS,
     Settings,
@@ -34,6 +34,7 @@ def networks(seed=0):
     paddle.seed(seed)
     generator, discriminator = Generator("article", PX, 4, Z), Discriminator("article", PX, 4)
     for network in (generator, discriminator):
+        initialise(network)
         for weight in network.parameters():
             if len(weight.shape) > 1:
                 weight.set_value(weight * 6)

@@ -30,7 +30,7 @@ def test_one_step_of_d_then_two_of_g_on_the_same_z(monkeypatch):
         step = optimizer.step
         monkeypatch.setattr(optimizer, "step", lambda name=name, step=step: (order.append(name), step()))
     nets["generator"].register_forward_pre_hook(lambda layer, inputs: points.append(inputs[0].numpy()))
-    dcgan_train.train_step(nets, optimizers, paddle.randn([4, 3, 32, 32]), cfg)
+    dcgan_train.train_step(nets, optimizers, paddle.randn([4, 3, 32, 32]), paddle.rand([4, cfg.z_channels]), cfg)
     assert order == ["discriminator", "generator", "generator"]
     assert len(points) == 2 and (points[0] == points[1]).all() and np.abs(points[0]).max() <= 1
 
@@ -39,7 +39,7 @@ def test_the_average_follows_by_its_decay():
     cfg = dataclasses.replace(TINY, average_decay=0.75)
     nets, optimizers = dcgan_train.build(cfg)
     start = nets["generator"].deconv1.weight.numpy().copy()
-    dcgan_train.train_step(nets, optimizers, paddle.randn([4, 3, 32, 32]), cfg)
+    dcgan_train.train_step(nets, optimizers, paddle.randn([4, 3, 32, 32]), paddle.rand([4, cfg.z_channels]), cfg)
     now = nets["generator"].deconv1.weight.numpy()
     assert (now != start).any()
     np.testing.assert_allclose(nets["average"].deconv1.weight.numpy(), 0.75 * start + 0.25 * now, atol=1e-7)

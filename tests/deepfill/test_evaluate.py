@@ -12,7 +12,7 @@ from common.checkpoint import read_weights, save_weights
 from common.errors import UserError
 from common.images import from_network, read_image, to_network, write_image
 from deepfill import evaluate, holes, infer, sketch
-from deepfill.model import Generator
+from deepfill.model import Generator, initialise
 
 import paddle
 
@@ -24,6 +24,7 @@ def lively(**arguments):
     """An untrained network whose answer depends visibly on all it sees: its last layers, too, begin with weights."""
     paddle.seed(1)
     network = Generator(4, **arguments)
+    initialise(network)
     rng = np.random.default_rng(2)
     for last in (network.coarse.conv17, network.refine.allconv17):
         last.weight.set_value(rng.normal(0, 0.3, last.weight.shape).astype(np.float32))

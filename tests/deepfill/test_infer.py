@@ -19,7 +19,7 @@ from common.images import find_images, from_network, read_image, to_network
 from deepfill import flow, infer
 from deepfill import train as df_train
 from deepfill.config import TINY
-from deepfill.model import Generator
+from deepfill.model import Generator, initialise
 
 import paddle
 
@@ -37,6 +37,7 @@ def lively(image_px=SIDE, **arguments):
     """An untrained network whose answer depends visibly on all it sees: its last layers, too, begin with weights."""
     paddle.seed(1)
     network = Generator(4, **arguments)
+    initialise(network)
     rng = np.random.default_rng(2)
     for last in (network.coarse.conv17, network.refine.allconv17):
         last.weight.set_value(rng.normal(0, 0.3, last.weight.shape).astype(np.float32))
