@@ -78,6 +78,8 @@ def describe(place: paddle.CPUPlace | paddle.CUDAPlace) -> str:
         where = f"{paddle.device.cuda.get_device_name(place.get_device_id())} ({place})"
     else:
         where = f"CPU, {os.environ['OMP_NUM_THREADS']} threads"
+        if paddle.is_compiled_with_cuda() and not count_cards():
+            where += " (no card answers)"
     return f"{where}, paddlepaddle {paddle.__version__}"
 
 

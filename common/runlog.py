@@ -108,6 +108,9 @@ class Run:
         for name, state in progress.get("scalers", {}).items():
             if name in self.scalers:
                 self.scalers[name].load_state_dict(state)
+        before, now = progress.get("computed_by"), _computed_by()
+        if before not in (None, now):
+            print(f"note: the steps before were computed by {before}, those to come by {now}: not exactly as if by one")
         if self.writes:
             _trim_stats(self.folder / "stats.jsonl", self.step)
 
@@ -275,7 +278,7 @@ class Run:
         if not self.writes:
             return
         progress = {"step": self.step, "seed": self.cfg.seed, "batch_size": self.cfg.batch_size}
-        progress["skipped"] = self.skipped
+        progress |= {"skipped": self.skipped, "computed_by": _computed_by()}
         if self.scalers:
             progress["scalers"] = gradients.scaler_states(self.scalers)
         if self.score is not None:
@@ -353,6 +356,11 @@ def write_curves(folder: Path) -> None:
         axes.set_xlabel("step")
         axes.grid(alpha=0.3)
     figure.savefig(folder / "curves.png", dpi=80)
+
+
+def _computed_by() -> str:
+    """What rounding depends on, but for the number of threads."""
+    return f"{paddle.device.get_device().partition(':')[0]}, paddlepaddle {paddle.__version__}"
 
 
 def _trim_stats(path: Path, step: int) -> None:

@@ -63,6 +63,19 @@ def test_state_goes_to_the_right_tensors_with_another_network_built_first(tmp_pa
         np.testing.assert_array_equal(value, tensors(other)[key], err_msg=key)
 
 
+def test_state_goes_to_the_right_tensors_of_layers_made_in_another_order(tmp_path):
+    net, optimizer = trained(paddle.optimizer.Adam, learning_rate=1e-2)
+    folder = checkpoint.save_state(tmp_path, {"n": net}, {"n": optimizer}, {"step": 3})
+    step(net, optimizer, 3)
+    norm, conv = nn.BatchNorm2D(3), nn.Conv2D(2, 3, 3)
+    other = nn.Sequential(("conv", conv), ("norm", norm))
+    fresh = paddle.optimizer.Adam(1e-2, parameters=[*norm.parameters(), *conv.parameters()])
+    checkpoint.load_state(folder, {"n": other}, {"n": fresh})
+    step(other, fresh, 3)
+    for key, value in tensors(net).items():
+        np.testing.assert_array_equal(value, tensors(other)[key], err_msg=key)
+
+
 def test_state_loads_over_an_optimiser_that_has_already_stepped(tmp_path):
     """As in a live notebook, where the same objects train on and are then set back."""
     net, optimizer = trained(paddle.optimizer.Adam, learning_rate=1e-2)

@@ -38,6 +38,7 @@ def test_a_cuda_build_without_a_card(monkeypatch):
     """The build says CUDA, the driver does not answer: paddle.set_device would kill the process."""
     monkeypatch.setattr(paddle, "is_compiled_with_cuda", lambda: True)
     monkeypatch.setattr(paddle.device.cuda, "device_count", lambda: 0)
+    assert "(no card answers)" in device.describe(paddle.CPUPlace())
     monkeypatch.setattr(paddle, "set_device", lambda name: name == "cpu" or pytest.fail(name))
     with pytest.raises(UserError, match=r"finds 0 usable card"):
         device.open_device("gpu:1")

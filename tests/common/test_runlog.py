@@ -226,6 +226,19 @@ def test_resume_path_may_change_options_but_must_exist(tmp_path):
         new_run(tmp_path / "c", width=3, resume=str(tmp_path / "a/checkpoints/step_0000030"))
 
 
+def test_a_checkpoint_of_another_device_is_taken_and_said_to_be_inexact(tmp_path, capsys):
+    work(new_run(tmp_path))
+    new_run(tmp_path, total_steps=32)
+    assert "note:" not in capsys.readouterr().out
+    path = tmp_path / "checkpoints/step_0000030/progress.json"
+    progress = json.loads(path.read_text())
+    assert progress["computed_by"] == f"cpu, paddlepaddle {paddle.__version__}"
+    path.write_text(json.dumps({**progress, "computed_by": "gpu, paddlepaddle 2.6.2"}))
+    run = new_run(tmp_path, total_steps=32)
+    told = capsys.readouterr().out
+    assert run.step == 30 and "by gpu, paddlepaddle 2.6.2, those to come by cpu" in told and "not exactly" in told
+
+
 def test_a_full_disk_is_one_line_and_the_checkpoint_before_stays(tmp_path):
     """The limit on file size makes the operating system refuse the write half way, as a full disk does."""
     child = os.fork()
