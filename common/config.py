@@ -46,6 +46,8 @@ class RunSettings:
     """automatic mixed precision on a graphics card, O1: float16, or bfloat16 where the card has it [ours]"""
     sync_batch_norm: bool = False
     """of several processes, each with a card: statistics of batch norm over the pictures of all [ours]"""
+    to_static: bool = False
+    """compile the networks with paddle.jit.to_static: the same numbers, less overhead per operator on a card [ours]"""
     on_nan: Literal["stop", "rollback"] = "stop"
     """when losses or weights are no finite numbers: stop, or go back to the newest checkpoint and go on with other
     pictures [ours]"""
@@ -56,7 +58,7 @@ class RunSettings:
 # Fields that may differ between a run and its resumption: none of them changes what a step computes.
 FREE_FIELDS = {
     *("data_dir", "run_dir", "device", "resume", "total_steps", "workers", "save_minutes", "preview_steps"),
-    *("max_minutes", "on_nan", "preset"),
+    *("max_minutes", "on_nan", "preset", "to_static"),
 }
 
 

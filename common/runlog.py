@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import matplotlib.figure
@@ -171,6 +171,8 @@ class Run:
         stop = False
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._bar)
+            if self.cfg.to_static:
+                stack.enter_context(_compiled(self.networks.values()))
             stack.callback(lambda: stream.close())
             while not (stop or self.complete):
                 batch = next(stream)
@@ -321,6 +323,18 @@ class Run:
         print("the same command goes on from here")
         if self.stopped_by is not None:
             raise SystemExit(128 + self.stopped_by)
+
+
+@contextlib.contextmanager
+def _compiled(networks: Iterable[paddle.nn.Layer]) -> Iterator[None]:
+    """Networks that run as static graphs, traced when they are first called."""
+    for network in networks:
+        paddle.jit.to_static(network)
+    try:
+        yield
+    finally:
+        for network in networks:
+            network.forward.rollback()
 
 
 def run_folder(cfg, paper: str) -> Path:

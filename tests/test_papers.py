@@ -10,7 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
+from common.checkpoint import newest_state
 from common.images import read_image, write_image
 
 ROOT = Path(__file__).parents[1]
@@ -152,3 +154,20 @@ def test_train_infer_evaluate_export(paper, tmp_path):
     assert (tmp_path / "scores/scores.json").exists() and (tmp_path / "scores/pictures.png").exists()
     importlib.import_module(f"{paper}.export").main([*common, "--output", str(tmp_path / "exported")])
     assert list((tmp_path / "exported").glob("*.pdiparams"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("paper", PAPERS)
+def test_static_graphs_learn_the_same(paper, tmp_path):
+    """--to-static: weights, statistics and moments after the whole of a tiny run."""
+    train, tiny = (importlib.import_module(f"{paper}.{name}") for name in ("train", "config"))
+    data_dir, states = train.draw_pictures(tmp_path / "data", count=20), []
+    for static in (False, True):
+        folder = tmp_path / f"run{static}"
+        cfg = dataclasses.replace(tiny.TINY, data_dir=data_dir, run_dir=folder, device="cpu", to_static=static)
+        train.train(cfg)
+        states.append(load_file(newest_state(folder / "checkpoints") / "state.safetensors"))
+    plain, static = states
+    assert plain.keys() == static.keys()
+    for name in plain:
+        np.testing.assert_allclose(static[name], plain[name], rtol=1e-4, atol=1e-5, err_msg=name)
