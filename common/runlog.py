@@ -286,8 +286,8 @@ class Run:
         if self.score is not None:
             progress["score"] = self.score
         with self._full_disk_is_told("the checkpoint before this one is whole"):
+            write_curves(self.folder)  # first: killed after the last checkpoint, a run is complete and does not go on
             checkpoint.save_state(self.folder / "checkpoints", self.networks, self.optimizers, progress)
-            write_curves(self.folder)
 
     @contextlib.contextmanager
     def _full_disk_is_told(self, left: str) -> Iterator[None]:
@@ -369,7 +369,7 @@ def write_curves(folder: Path) -> None:
         axes.set_title(name)
         axes.set_xlabel("step")
         axes.grid(alpha=0.3)
-    figure.savefig(folder / "curves.png", dpi=80)
+    checkpoint.replace_whole(folder / "curves.png", lambda temporary: figure.savefig(temporary, dpi=80))
 
 
 def _computed_by() -> str:
