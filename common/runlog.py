@@ -9,6 +9,7 @@ Nothing in here knows what a network learns. A paper's train.py holds the algori
 """
 
 import contextlib
+import gc
 import json
 import math
 import os
@@ -286,7 +287,9 @@ class Run:
         if self.score is not None:
             progress["score"] = self.score
         with self._full_disk_is_told("the checkpoint before this one is whole"):
-            write_curves(self.folder)  # first: killed after the last checkpoint, a run is complete and does not go on
+            # The curves first: killed after its last checkpoint a run is complete, and does not go on.
+            write_curves(self.folder)
+            gc.collect()  # the parts of a drawing hold one another, some megabytes for each
             checkpoint.save_state(self.folder / "checkpoints", self.networks, self.optimizers, progress)
 
     @contextlib.contextmanager
