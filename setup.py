@@ -12,6 +12,8 @@ setup(
     version=version,
     description="GLCIC and its relatives on PaddlePaddle: image completion and translation, reproduced",
     packages=find_packages(exclude=["tests*", "benchmarks*"]),
+    py_modules=["side_by_side"],
+    package_data={"weights": ["*.safetensors", "manifest.json"], "data": ["examples/**"]},
     python_requires=">=3.10",
     install_requires=[
         "numpy>=1.26",
@@ -29,6 +31,7 @@ setup(
         # The public index ends at 2.6.2, which was built against numpy 1 without saying so; newer OpenCV needs numpy 2.
         "gpu": ["paddlepaddle-gpu>=2.6.2", "numpy<2", "opencv-python-headless<4.12", "setuptools"],
         "convert": ["torchfile>=0.1"],
+        "demo": ["gradio>=6,<7"],
         "test": ["pytest>=8", "hypothesis>=6.100", "scikit-image>=0.22", "torchfile>=0.1"],
     },
 )

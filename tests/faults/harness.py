@@ -124,10 +124,10 @@ def document(options: Options, rows: dict[str, Row], soaked: dict, problems: lis
         f"Every fault is injected into a process that runs a paper's real `train` command on its smallest preset "
         f"({options.steps} steps): {', '.join(options.papers)}. The same command then goes on. "
         "A run counts as completed when it ends with the weights, moments, log and files of an undisturbed run, the "
-        "tensors equal bit for bit; below the line pictures were passed over, so that it is a whole run, but another "
-        "one. Lost: a checkpoint that had been reported as written, or a file of the run, that is gone or broken "
-        "after the fault. Time to resume: from the command to its first step, median and longest, most of it the "
-        "import of Paddle.",
+        "tensors equal bit for bit; in the last four rows pictures were passed over, so that it is a whole run, but "
+        "another one. Lost: a checkpoint that had been reported as written, or a file of the run, that is gone or "
+        "broken after the fault. Time to resume: from the command to its first step, median and longest, most of it "
+        "the import of Paddle.",
         "",
         "| fault | injected | runs completed | checkpoints lost | files lost | time to resume |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",

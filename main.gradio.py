@@ -1,0 +1,445 @@
+"""The brush page: upload a photo, paint its hole, let a paper fill it; paint a street's labels, see the street.
+
+python main.gradio.py          (pip install -e ".[cpu,demo]"; AI Studio starts files of this name by itself)
+
+Listens on this machine only, at GRADIO_SERVER_PORT or 7860 and up; GRADIO_SERVER_NAME names another address. Every
+result is what the papers' own `infer.complete` and `infer.translate` return.
+"""
+
+import atexit
+import functools
+import os
+import shutil
+import tempfile
+import time
+import traceback
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+if "GRADIO_TEMP_DIR" not in os.environ:  # of our own, so that nothing is left when the page stops
+    os.environ["GRADIO_TEMP_DIR"] = tempfile.mkdtemp(prefix="completion-page-")
+    atexit.register(shutil.rmtree, os.environ["GRADIO_TEMP_DIR"], ignore_errors=True)
+
+import gradio as gr
+
+import side_by_side
+import weights
+from common import masks
+from common.cityscapes import CLASSES, PALETTE, classify, colourise
+from common.device import open_device
+from common.errors import UserError
+from common.images import read_image, resize, show_hole, write_image
+from deepfill.sketch import read_sketch
+from pix2pix.infer import load as load_translator
+from pix2pix.infer import translate
+
+EXAMPLES = Path(__file__).parent / "data" / "examples"
+EDITOR_PX = 640  # longer side of the photo where it is painted on
+LARGEST_FILE, MOST_PIXELS = "20mb", 16_000_000
+KEPT_SECONDS = 3600  # files of visitors
+HOLE_COLOUR, LINE_COLOUR = "#ff3d7f", "#101010"
+STREET = (512, 256)  # width and height of label maps; the networks know them squeezed to a square
+EXAMPLE_PHOTOS = [  # photo, hole, sketch
+    *((f"faces/{name}.png", f"holes/{name}.png", None) for name in ("astronaut", "drawn_1", "drawn_2", "drawn_3")),
+    ("sketch/face.png", "sketch/hole.png", "sketch/lines.png"),
+    ("photo/astronaut.jpg", "photo_hole/astronaut.png", None),
+]
+START_FROM = {"a drawn street": "drawn_1", "another one": "drawn_2", "an empty road": ""}
+INTRO = """# Image completion
+Choose a photo, **paint over what shall go** in pink, and let a paper fill it in. DeepFill v2 also follows **black
+lines** that you draw in the hole: pick black and a small brush at the editor's left."""
+TERMS = """---
+Small networks, trained for {shortest} to {longest} minutes on one processor core. They know faces in the framing of
+CelebA, and streets; of other pictures they make what they can. {terms}. Nothing that you upload leaves this server; it
+is deleted after an hour."""
+
+
+# ---- what is painted
+
+
+def paint_of(editor: dict | None, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Hole and sketch as painted, at the photo's size.
+
+    The first layer is the hole, and dark paint on it is a line as well; all paint of a second layer is lines.
+
+    Args:
+        editor: value of the ImageEditor; its layers are uint8 [rows, columns, 4].
+
+    Returns:
+        (hole, lines), bool [height, width].
+    """
+    layers = [layer for layer in (editor or {}).get("layers") or [] if layer is not None]
+    hole = lines = np.zeros((height, width), bool)
+    if layers:
+        painted = layers[0][..., 3] >= 128
+        hole = _at_size(painted, height, width)
+        lines = _at_size(painted & (layers[0][..., :3].max(axis=2) < 96), height, width)
+    for layer in layers[1:]:
+        lines = lines | _at_size(layer[..., 3] >= 128, height, width)
+    return hole, lines
+
+
+def _at_size(painted: np.ndarray, height: int, width: int) -> np.ndarray:
+    if painted.shape == (height, width):
+        return painted
+    kernel = cv2.INTER_AREA if painted.size > height * width else cv2.INTER_LINEAR
+    return cv2.resize(painted.astype(np.float32), (width, height), interpolation=kernel) >= 0.5
+
+
+def gather(photo, editor, mask_file=None, invert=False, sketch_file=None) -> tuple:
+    """The photo, its hole and the lines in it, from files and paint.
+
+    Returns:
+        (uint8 [height, width, 3], bool [height, width], bool [height, width])
+
+    Raises:
+        UserError: there is no photo or no hole, or a file cannot be used.
+    """
+    image = open_photo(photo)
+    height, width = image.shape[:2]
+    hole, lines = paint_of(editor, height, width)
+    if mask_file:
+        hole = hole | masks.read_hole(mask_file, height, width, invert)
+    if sketch_file:
+        lines = lines | read_sketch(sketch_file, height, width)
+    if not hole.any():
+        raise UserError("there is no hole: paint over what shall be filled, on the layer Hole, or upload a mask")
+    if hole.mean() > masks.LARGEST_SHARE:
+        raise UserError(
+            f"the hole covers {hole.mean():.0%} of the photo; leave some of it, or tick “black is the hole”"
+        )
+    if hole.mean() < masks.SMALLEST_SHARE:
+        gr.Warning(f"the hole covers only {hole.mean():.3%} of the photo")
+    return image, hole, lines & hole
+
+
+def open_photo(photo: str | None) -> np.ndarray:
+    """The uploaded photo. Raises UserError if there is none, or it is no picture, or too large for this page."""
+    if not photo:
+        raise UserError("there is no photo: choose one, or take an example")
+    image = read_image(photo)
+    if image.shape[0] * image.shape[1] > MOST_PIXELS:
+        raise UserError(
+            f"the photo is {image.shape[1]} x {image.shape[0]} px; this page takes up to "
+            f"{MOST_PIXELS // 10**6} million pixels, the command line any size"
+        )
+    return image
+
+
+# ---- what the buttons do
+
+
+def told(work):
+    """Mistakes become messages on the page, without the server's paths; bugs a line there and a trace in the log."""
+
+    @functools.wraps(work)
+    def button(*given):
+        try:
+            open_device("auto")
+            return work(*given)
+        except UserError as mistake:
+            text = str(mistake)
+            for folder in {str(Path(one).parent) for one in given if isinstance(one, str) and os.sep in one}:
+                text = text.replace(folder + os.sep, "")
+            raise gr.Error(text[:1].upper() + text[1:], title="Not like this", duration=12) from None
+        except Exception:
+            traceback.print_exc()
+            raise gr.Error("Something went wrong; the server's log says what.", title="Our fault") from None
+
+    return button
+
+
+@told
+def show_photo(photo, mask_file, invert, sketch_file) -> dict | None:
+    """The photo as it is to be painted on: enlarged or shrunk, what the files hide in grey squares."""
+    if not photo:
+        return None
+    image = open_photo(photo)
+    height, width = image.shape[:2]
+    scale = EDITOR_PX / max(height, width)
+    shown = resize(image, max(1, round(height * scale)), max(1, round(width * scale)))
+    if mask_file:
+        hole = _at_size(masks.read_hole(mask_file, height, width, invert), *shown.shape[:2])
+        shown = np.where(hole[..., None], side_by_side.checkers(*hole.shape), shown)
+    if sketch_file:
+        shown = show_hole(shown, _at_size(read_sketch(sketch_file, height, width), *shown.shape[:2]), (16, 16, 16))
+    return {"background": shown, "layers": [], "composite": None}
+
+
+def take_example(chosen: gr.SelectData) -> tuple:
+    """Files of an example: photo, mask, sketch; and that white is the hole."""
+    return *(str(EXAMPLES / name) if name else None for name in EXAMPLE_PHOTOS[chosen.index]), False
+
+
+@told
+def complete(photo, editor, mask_file, invert, sketch_file, paper, blend, window) -> tuple:
+    """One paper's completion: (before and after, a line about it, the completed PNG, the hole's PNG)."""
+    image, hole, lines = gather(photo, editor, mask_file, invert, sketch_file)
+    (file,) = side_by_side.choose((paper,), ()).values()
+    options = {"blend": blend or None, "window": window or None, "lines": lines if lines.any() else None}
+    result = side_by_side.ask_paper(paper, file, image, hole, **options)
+    if result.problem:
+        raise UserError(result.problem)
+    if lines.any() and paper != "deepfill":
+        gr.Info("Only DeepFill v2 follows lines; the sketch was left out.")
+    before = np.where(hole[..., None], side_by_side.checkers(*hole.shape), image)
+    told_of = (
+        f"**{result.label}**: {result.seconds:.1f} s for {hole.mean():.1%} of {image.shape[1]} × {image.shape[0]} px"
+    )
+    files = keep("completed.png", result.picture), keep("hole.png", hole.astype(np.uint8) * 255)
+    return (before, result.picture), told_of, *files
+
+
+@told
+def compare(photo, editor, mask_file, invert, sketch_file, blend, window, progress=gr.Progress()) -> tuple:  # noqa: B008
+    """All methods side by side: (labelled picture, its PNG)."""
+    image, hole, lines = gather(photo, editor, mask_file, invert, sketch_file)
+    files = side_by_side.choose((), ())
+    options = {"blend": blend or None, "window": window or None, "lines": lines if lines.any() else None}
+    total, results = len(files) + len(side_by_side.CLASSICAL), []
+    for result in side_by_side.ask_all(files, image, hole, **options):
+        results.append(result)
+        progress((len(results), total), desc=result.label)
+    picture = side_by_side.sheet(image, hole, results)
+    return picture, keep("side_by_side.png", picture)
+
+
+def start_labels(name: str) -> dict:
+    """A label map to paint on, enlarged."""
+    if START_FROM[name]:
+        label = read_image(EXAMPLES / "labels" / f"{START_FROM[name]}.png")
+    else:
+        classes = np.full((256, 256), CLASSES.index("building"))
+        classes[:60] = CLASSES.index("sky")
+        classes[130:] = CLASSES.index("sidewalk")
+        road = np.array([[118, 130], [138, 130], [256, 236], [256, 256], [0, 256], [0, 236]], np.int32)
+        classes[cv2.fillPoly(np.zeros((256, 256), np.uint8), [road], 1) > 0] = CLASSES.index("road")
+        label = PALETTE[classes]
+    label = cv2.resize(label, STREET, interpolation=cv2.INTER_NEAREST)
+    return {"background": label, "layers": [], "composite": None}
+
+
+def labels_of(editor: dict | None) -> np.ndarray:
+    """The painted label map, each pixel of the nearest class's colour: uint8 [rows, columns, 3].
+
+    Raises:
+        UserError: there is nothing to paint on.
+    """
+    if not editor or editor.get("background") is None:
+        raise UserError("there is no label map; choose one to start from")
+    label = editor["background"][..., :3].copy()
+    for layer in editor.get("layers") or []:
+        painted = layer[..., 3] >= 128  # all or nothing: colours that are mixed at a brush's edge mean another class
+        label[painted] = layer[..., :3][painted]
+    return colourise(classify(label, void=True))
+
+
+@functools.cache
+def translator(direction: str):
+    """The network for one direction, loaded once."""
+    names = [name for name in weights.of_paper("pix2pix") if direction.replace("-", "_") in name]
+    if not names:
+        raise UserError(f"there are no weights {direction} of pix2pix in weights/")
+    return load_translator(weights.find(names[0]))
+
+
+@told
+def draw_street(editor, seed) -> tuple:
+    """A street for a painted label map: (picture, a line about it, its PNG, the labels' PNG)."""
+    label, network = labels_of(editor), translator("label-to-photo")
+    start = time.perf_counter()
+    street = translate(network, label, seed=int(seed))
+    told_of = f"**pix2pix, 2017**: {side_by_side.told_seconds(time.perf_counter() - start)}"
+    return street, told_of, keep("street.png", street), keep("labels.png", label)
+
+
+@told
+def name_things(photo) -> tuple:
+    """The labels of a photo of a street: (picture, its PNG)."""
+    image = open_photo(photo)
+    label = colourise(classify(translate(translator("photo-to-label"), image), void=False))
+    return label, keep("labels.png", label)
+
+
+def keep(name: str, picture: np.ndarray) -> str:
+    """Writes a result as PNG where the page can send it from, and removes those that are an hour old."""
+    folder = Path(os.environ["GRADIO_TEMP_DIR"], "results")
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.iterdir():
+        if time.time() - old.stat().st_mtime > KEPT_SECONDS:
+            shutil.rmtree(old, ignore_errors=True)
+    path = Path(tempfile.mkdtemp(dir=folder), name)
+    write_image(path, picture)
+    return str(path)
+
+
+# ---- the page
+
+
+def legend() -> str:
+    """The classes and their colours, as HTML."""
+    boxes = [
+        f'<span class="class"><i style="background:rgb{tuple(map(int, colour))}"></i>{name}</span>'
+        for name, colour in zip(CLASSES, PALETTE, strict=True)
+    ]
+    return f'<div id="legend">{"".join(boxes)}</div>'
+
+
+CSS = """
+.gradio-container { max-width: 1280px !important; margin: auto !important; }
+#legend { line-height: 1.9; } #legend .class { display: inline-block; margin-right: 14px; white-space: nowrap; }
+#legend i { display: inline-block; width: 14px; height: 14px; margin-right: 5px; vertical-align: -2px; }
+"""
+ONE_AT_A_TIME = {"concurrency_limit": 1, "concurrency_id": "networks"}  # two would only halve each other's speed
+
+
+def completion_tab() -> None:
+    """The tab that completes photos."""
+    papers = [(side_by_side.LABELS.get(paper, paper), paper) for paper in side_by_side.completing_papers()]
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=6, min_width=420):
+            photo = gr.File(label="1  Photo", file_types=["image"], height=110, elem_id="photo")
+            gr.Markdown("or one of these:")
+            examples = gr.Gallery(
+                [str(EXAMPLES / name) for name, _, _ in EXAMPLE_PHOTOS], show_label=False, columns=6, rows=1,
+                height=110, allow_preview=False, object_fit="cover", elem_id="examples", interactive=False, buttons=[],
+            )  # fmt: skip
+            editor = gr.ImageEditor(
+                label="2  Paint the hole", sources=(), transforms=(),
+                brush=gr.Brush(36, [HOLE_COLOUR, LINE_COLOUR], HOLE_COLOUR, "fixed"), eraser=gr.Eraser(36),
+                layers=gr.LayerOptions(False, ["Hole", "Sketch"]), format="png", height=700, elem_id="editor",
+                canvas_size=(EDITOR_PX, EDITOR_PX),
+            )  # fmt: skip
+            with gr.Accordion("Files in place of painting", open=False):
+                with gr.Row():
+                    mask_file = gr.File(
+                        label="Mask, of the photo's size: white is the hole", height=110, elem_id="mask"
+                    )
+                    sketch_file = gr.File(label="Sketch, of the photo's size", height=110, elem_id="sketch")
+                invert = gr.Checkbox(label="black is the hole")
+        with gr.Column(scale=5, min_width=420):
+            paper = gr.Radio(papers, value=papers[-1][1] if papers else None, label="3  Paper", elem_id="paper")
+            with gr.Row():
+                ways = [("the paper's own", ""), "paste", "feather", "poisson", "telea-poisson"]
+                blend = gr.Dropdown(ways, value="", label="Blending", elem_id="blend")
+                sights = [
+                    ("as the photo's size suggests", ""),
+                    ("all of the photo", "whole"),
+                    ("the hole's surroundings", "hole"),
+                ]
+                window = gr.Dropdown(sights, value="", label="The network sees")
+            go = gr.Button("Complete", variant="primary", elem_id="complete")
+            slider = gr.ImageSlider(
+                label="Before and after", format="png", elem_id="slider", max_height=560, slider_position=20
+            )
+            about = gr.Markdown(
+                "*DCGAN completion searches for half a minute, the others take a second.*", elem_id="about"
+            )
+            with gr.Row():
+                result = gr.DownloadButton("Download the photo", elem_id="download")
+                hole = gr.DownloadButton("Download the hole", elem_id="download-hole")
+    both = gr.Button("Compare all papers, and the classical methods", elem_id="compare")
+    sheet = gr.Image(
+        label="Side by side",
+        format="png",
+        interactive=False,
+        buttons=["download", "fullscreen"],
+        elem_id="sheet",
+        visible=False,
+    )
+    sheet_file = gr.DownloadButton("Download the comparison", visible=False)
+
+    files = [photo, mask_file, invert, sketch_file]
+    shown = {"fn": show_photo, "inputs": files, "outputs": editor, "show_progress": "hidden"}
+    examples.select(take_example, None, [photo, mask_file, sketch_file, invert]).then(**shown)
+    for event in (photo.upload, photo.clear):  # what belonged to another photo goes
+        event(lambda: (None, None, False), None, [mask_file, sketch_file, invert]).then(**shown)
+    for event in (mask_file.upload, mask_file.clear, sketch_file.upload, sketch_file.clear, invert.input):
+        event(**shown)
+    given = [photo, editor, mask_file, invert, sketch_file]
+    go.click(complete, [*given, paper, blend, window], [slider, about, result, hole], **ONE_AT_A_TIME)
+    both.click(lambda: (gr.update(visible=True), gr.update(visible=True)), None, [sheet, sheet_file]).then(
+        compare, [*given, blend, window], [sheet, sheet_file], **ONE_AT_A_TIME
+    )
+
+
+def street_tab() -> None:
+    """The tab that translates between labels and photos of streets."""
+    colours = [f"#{r:02x}{g:02x}{b:02x}" for r, g, b in PALETTE.tolist()]
+    with gr.Row(equal_height=False):
+        with gr.Column(min_width=420):
+            start = gr.Dropdown(list(START_FROM), value=next(iter(START_FROM)), label="1  Start from", elem_id="start")
+            labels = gr.ImageEditor(
+                start_labels(next(iter(START_FROM))), label="2  Paint what shall be where", sources=(), transforms=(),
+                brush=gr.Brush(30, colours, colours[CLASSES.index("car")], "fixed"), eraser=gr.Eraser(30),
+                layers=gr.LayerOptions(disabled=True), format="png", height=430, elem_id="labels", canvas_size=STREET,
+            )  # fmt: skip
+            gr.HTML(legend())
+        with gr.Column(min_width=420):
+            seed = gr.Slider(0, 99, 0, step=1, label="Seed of the dropout, the network's only chance")
+            draw = gr.Button("3  Make a street of it", variant="primary", elem_id="draw")
+            street = gr.Image(
+                label="Street",
+                format="png",
+                interactive=False,
+                buttons=["download", "fullscreen"],
+                height=350,
+                elem_id="street",
+            )
+            about = gr.Markdown()
+            with gr.Row():
+                street_file = gr.DownloadButton("Download the street", elem_id="download-street")
+                label_file = gr.DownloadButton("Download the labels", elem_id="download-labels")
+    gr.Markdown("### The other way round: what is in a photo of a street?")
+    with gr.Row(equal_height=False):
+        with gr.Column(min_width=420):
+            photo = gr.Image(
+                cv2.resize(read_image(EXAMPLES / "streets" / "drawn_2.jpg"), STREET),
+                label="Photo",
+                type="filepath",
+                sources=["upload"],
+                height=350,
+            )
+            name = gr.Button("Find out", elem_id="name")
+        with gr.Column(min_width=420):
+            found = gr.Image(
+                label="Labels",
+                format="png",
+                interactive=False,
+                buttons=["download", "fullscreen"],
+                height=350,
+                elem_id="found",
+            )
+            found_file = gr.DownloadButton("Download the labels")
+    start.change(start_labels, start, labels)
+    draw.click(draw_street, [labels, seed], [street, about, street_file, label_file], **ONE_AT_A_TIME)
+    name.click(name_things, photo, [found, found_file], **ONE_AT_A_TIME)
+
+
+def build() -> gr.Blocks:
+    """The page."""
+    known = weights.read_manifest().values()
+    minutes = [about["wall_minutes"] for about in known] or [0]
+    terms = ". ".join(sorted({about["terms"] for about in known}))
+    with gr.Blocks(title="Image completion", delete_cache=(KEPT_SECONDS // 6, KEPT_SECONDS)) as page:
+        gr.Markdown(INTRO)
+        with gr.Tab("Complete a photo"):
+            completion_tab()
+        with gr.Tab("Streets and labels", id="streets"):
+            street_tab()
+        gr.Markdown(TERMS.format(shortest=round(min(minutes)), longest=round(max(minutes)), terms=terms))
+    return page.queue(max_size=16)
+
+
+def launch(**options):
+    """Starts the page; loopback, unless GRADIO_SERVER_NAME says otherwise. Options are those of Gradio's `launch`."""
+    theme = gr.themes.Soft(primary_hue="pink", font=["system-ui", "sans-serif"], font_mono=["monospace"])
+    fixed = {"theme": theme, "css": CSS, "max_file_size": LARGEST_FILE, "allowed_paths": [str(EXAMPLES)]}
+    return build().launch(**fixed, footer_links=[], **options)
+
+
+if __name__ == "__main__":
+    launch()
