@@ -15,6 +15,7 @@ import tyro
 from common import completion, photos
 from common.blending import Blend
 from common.checkpoint import build_network, load_network, read_weights
+from common.compiled import compile_network
 from common.config import at_least
 from common.device import describe, open_device
 from common.errors import UserError, one_line_errors
@@ -49,6 +50,8 @@ class Options:
     """whole: the network sees the whole photo; hole: a window around each hole; auto: by the photo's size"""
     device: str = "auto"
     """auto, cpu, gpu or gpu:N"""
+    plain: bool = False
+    """the stock eager network; else, on a CPU and for much work, it is compiled"""
     seed: int = 0
     """of the holes that are drawn, and of the noise of networks that take some"""
     batch_size: int = 16
@@ -245,6 +248,7 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError(f"there is no picture or folder {options.input}")
     place = open_device(options.device)
     network = load(options.weights)
+    network = network if options.plain else compile_network(network, "batch")
     print(describe(place))
     find_hole = partial(photos.hole_for, mask=options.mask, invert_mask=options.invert_mask, seed=options.seed)
 

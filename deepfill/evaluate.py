@@ -16,6 +16,7 @@ import tyro
 
 from common import evaluation
 from common.cityscapes import open_photos
+from common.compiled import compile_network
 from common.config import at_least
 from common.device import open_device
 from common.errors import UserError, one_line_errors
@@ -59,6 +60,8 @@ class Options:
     """folder for scores.json and pictures.png; none prints only"""
     device: str = "auto"
     """auto, cpu, gpu or gpu:N"""
+    plain: bool = False
+    """the stock eager network; else, on a CPU and for much work, it is compiled"""
 
 
 def evaluate(options: Options) -> dict:
@@ -74,6 +77,8 @@ def evaluate(options: Options) -> dict:
     """
     at_least(options, limit=1, seed=0)
     networks = load_all(options.weights)
+    if not options.plain:
+        networks = {name: compile_network(network, "nothing") for name, network in networks.items()}
     facts = next(iter(networks.values())).facts
     pictures = open_photos(options.data_dir, options.split, options.pairs)
     images, holes = fixed_set(pictures, facts, options.masks, options.limit, options.seed)

@@ -1,6 +1,8 @@
 """Compiles a trained DeepFill v2 for deployment.
 
 python -m deepfill.export --weights WEIGHTS --output FOLDER
+
+python -m deepfill.export --weights WEIGHTS --output FOLDER --format onnx
 """
 
 from dataclasses import dataclass
@@ -8,9 +10,10 @@ from pathlib import Path
 
 import tyro
 
-from common import compiled
+from common import exported
 from common.device import open_device
 from common.errors import one_line_errors
+from common.exported import Format
 from deepfill.infer import load
 
 import paddle
@@ -18,12 +21,14 @@ import paddle
 
 @dataclass(frozen=True)
 class Options:
-    """Write the network as a Paddle Inference model and compare it with the original."""
+    """Write the network as a Paddle Inference or ONNX model and compare it with the original."""
 
     weights: Path
     """what `train` or `convert` wrote"""
     output: Path
-    """folder for generator.json or generator.pdmodel, and generator.pdiparams"""
+    """folder for generator.json (.pdmodel of Paddle 2) and generator.pdiparams, or for generator.onnx"""
+    format: Format = "paddle"
+    """paddle: a Paddle Inference model; onnx: for other runtimes, by paddle2onnx (pip install -e ".[export]")"""
     device: str = "auto"
     """auto, cpu, gpu or gpu:N"""
 
@@ -40,7 +45,7 @@ class Refined(paddle.nn.Layer):
         return self.network(image, mask, edge)[1]
 
 
-def export(options: Options) -> float:
+def export(options: Options) -> float | None:
     """Exports with free batch and picture size; returns the largest difference from the eager network.
 
     The exported network takes image and mask, and edge if it is guided; their sides are multiples of 8.
@@ -57,7 +62,9 @@ def export(options: Options) -> float:
 
     refined = Refined(network)
     refined.eval()
-    return compiled.export(refined, options.output, "generator", random_inputs, [(side, side), (side + 16, side - 8)])
+    return exported.export(
+        refined, options.output, "generator", random_inputs, [(side, side), (side + 16, side - 8)], options.format
+    )
 
 
 @one_line_errors
@@ -65,8 +72,7 @@ def main(argv: list[str] | None = None) -> None:
     """The command line."""
     options = tyro.cli(Options, args=argv, prog="python -m deepfill.export", description=__doc__)
     open_device(options.device)
-    difference = export(options)
-    print(f"written: {options.output / 'generator'}.*; largest difference from the network {difference:.1e}")
+    export(options)
 
 
 if __name__ == "__main__":

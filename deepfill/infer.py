@@ -17,6 +17,7 @@ import tyro
 from common import completion, photos
 from common.blending import Blend
 from common.checkpoint import build_network, load_network, read_weights
+from common.compiled import compile_network
 from common.config import at_least
 from common.device import describe, open_device
 from common.errors import UserError, one_line_errors
@@ -57,6 +58,8 @@ class Options:
     """a picture to write that shows by colours from where the attention takes what it puts; for one photo"""
     device: str = "auto"
     """auto, cpu, gpu or gpu:N"""
+    plain: bool = False
+    """the stock eager network; else, on a CPU and for much work, it is compiled"""
     seed: int = 0
     """of the holes that are drawn"""
     batch_size: int = 4
@@ -192,6 +195,7 @@ def main(argv: list[str] | None = None) -> None:
     check(options)
     place = open_device(options.device)
     network = load(options.weights)
+    network = network if options.plain else compile_network(network, "nothing")
     print(describe(place))
     if options.sketch and not network.arguments["guided"]:
         raise UserError(f"{options.weights} takes no sketch; train with --guided, or leave --sketch out")

@@ -10,6 +10,7 @@ import numpy as np
 import tyro
 
 from common import evaluation
+from common.compiled import compile_network
 from common.config import at_least
 from common.device import open_device
 from common.errors import one_line_errors
@@ -57,6 +58,8 @@ class Options:
     """folder for scores.json and pictures.png; none prints only"""
     device: str = "auto"
     """auto, cpu, gpu or gpu:N"""
+    plain: bool = False
+    """the stock eager network; else, on a CPU and for much work, it is compiled"""
 
 
 def evaluate(options: Options) -> dict:
@@ -69,6 +72,7 @@ def evaluate(options: Options) -> dict:
     """
     at_least(options, limit=1, seed=0)
     network = load(options.weights)
+    network = network if options.plain else compile_network(network)
     facts = network.facts
     pictures = open_pictures(options.data_dir, options.split)
     images, holes = evaluation.fixed_set(

@@ -1,6 +1,8 @@
 """Compiles a trained completion network for deployment.
 
 python -m glcic.export --weights WEIGHTS --output FOLDER
+
+python -m glcic.export --weights WEIGHTS --output FOLDER --format onnx
 """
 
 from dataclasses import dataclass
@@ -8,9 +10,10 @@ from pathlib import Path
 
 import tyro
 
-from common import compiled
+from common import exported
 from common.device import open_device
 from common.errors import one_line_errors
+from common.exported import Format
 from glcic.infer import load
 
 import paddle
@@ -18,21 +21,25 @@ import paddle
 
 @dataclass(frozen=True)
 class Options:
-    """Write the network as a Paddle Inference model and compare it with the original."""
+    """Write the network as a Paddle Inference or ONNX model and compare it with the original."""
 
     weights: Path
     """what `train` or `convert` wrote"""
     output: Path
-    """folder for completion.json or completion.pdmodel, and completion.pdiparams"""
+    """folder for completion.json (.pdmodel of Paddle 2) and completion.pdiparams, or for completion.onnx"""
+    format: Format = "paddle"
+    """paddle: a Paddle Inference model; onnx: for other runtimes, by paddle2onnx (pip install -e ".[export]")"""
     device: str = "auto"
     """auto, cpu, gpu or gpu:N"""
 
 
-def export(options: Options) -> float:
+def export(options: Options) -> float | None:
     """Exports with free batch and picture size; returns the largest difference from the eager network."""
     network = load(options.weights)
     side = network.facts["image_px"]
-    return compiled.export(network, options.output, "completion", random_inputs, [(side, side), (side + 8, side - 4)])
+    return exported.export(
+        network, options.output, "completion", random_inputs, [(side, side), (side + 8, side - 4)], options.format
+    )
 
 
 def random_inputs(batch: int, height: int, width: int) -> list:
@@ -48,8 +55,7 @@ def main(argv: list[str] | None = None) -> None:
     """The command line."""
     options = tyro.cli(Options, args=argv, prog="python -m glcic.export", description=__doc__)
     open_device(options.device)
-    difference = export(options)
-    print(f"written: {options.output / 'completion'}.*; largest difference from the network {difference:.1e}")
+    export(options)
 
 
 if __name__ == "__main__":

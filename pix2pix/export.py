@@ -1,6 +1,8 @@
 """Compiles a trained generator for deployment.
 
 python -m pix2pix.export --weights WEIGHTS --output FOLDER
+
+python -m pix2pix.export --weights WEIGHTS --output FOLDER --format onnx
 """
 
 from dataclasses import dataclass
@@ -8,31 +10,32 @@ from pathlib import Path
 
 import tyro
 
-from common import compiled
+from common import exported
 from common.device import open_device
 from common.errors import one_line_errors
-from pix2pix.infer import Statistics, load
-from pix2pix.model import build_generator
+from common.exported import Format
+from pix2pix.infer import Statistics, load, with_own_statistics
 
 import paddle
-from paddle import nn
 
 
 @dataclass(frozen=True)
 class Options:
-    """Write the generator as a Paddle Inference model and compare it with the original."""
+    """Write the generator as a Paddle Inference or ONNX model and compare it with the original."""
 
     weights: Path
     """what `train` or `convert` wrote"""
     output: Path
-    """folder for generator.json or generator.pdmodel, and generator.pdiparams"""
+    """folder for generator.json (.pdmodel of Paddle 2) and generator.pdiparams, or for generator.onnx"""
     norm: Statistics = "paper"
     """paper: each picture's own statistics; running: averages. An exported model has no dropout in either"""
+    format: Format = "paddle"
+    """paddle: a Paddle Inference model; onnx: for other runtimes, by paddle2onnx (pip install -e ".[export]")"""
     device: str = "auto"
     """auto, cpu, gpu or gpu:N"""
 
 
-def export(options: Options) -> float:
+def export(options: Options) -> float | None:
     """Exports with free batch and picture size; returns the largest difference from the eager network."""
     network = load(options.weights)
     channels, side = network.facts["generator"]["source_channels"], network.facts["image_px"]
@@ -43,24 +46,7 @@ def export(options: Options) -> float:
     def random_inputs(batch: int, height: int, width: int) -> list:
         return [paddle.uniform([batch, channels, height, width], min=-1.0, max=1.0)]
 
-    return compiled.export(network, options.output, "generator", random_inputs, sides)
-
-
-def with_own_statistics(network: nn.Layer) -> nn.Layer:
-    """The same generator with batch normalisations turned into instance normalisations.
-
-    For a batch of one picture both are the same function, and of a larger batch each picture is treated as if alone.
-    """
-    arguments = network.facts["generator"]
-    if arguments["norm"] != "batch":
-        return network
-    twin = build_generator(**{**arguments, "norm": "instance-affine"})
-    tensors = network.state_dict()
-    for key, tensor in twin.state_dict().items():
-        old = key[: -len("scale")] + "weight" if key.endswith(".scale") else key
-        tensor.set_value(tensors[old])
-    twin.eval()
-    return twin
+    return exported.export(network, options.output, "generator", random_inputs, sides, options.format)
 
 
 @one_line_errors
@@ -68,8 +54,7 @@ def main(argv: list[str] | None = None) -> None:
     """The command line."""
     options = tyro.cli(Options, args=argv, prog="python -m pix2pix.export", description=__doc__)
     open_device(options.device)
-    difference = export(options)
-    print(f"written: {options.output / 'generator'}.*; largest difference from the network {difference:.1e}")
+    export(options)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import tyro
 
 from common import photos
 from common.checkpoint import build_network, load_network, read_weights
+from common.compiled import compile_network
 from common.device import describe, open_device
 from common.errors import UserError, one_line_errors
 from common.images import read_image, resize, write_image
@@ -47,6 +48,8 @@ class Options:
     """trained: the network sees the picture at the size it was trained on; full: at its own"""
     device: str = "auto"
     """auto, cpu, gpu or gpu:N"""
+    plain: bool = False
+    """the stock eager network; else, on a CPU and for much work, it is compiled"""
     seed: int = 0
     """of the dropout"""
     skip_existing: bool = False
@@ -67,6 +70,35 @@ def load(weights: str | Path) -> nn.Layer:
     generator.eval()
     generator.facts = facts
     return generator
+
+
+def compiled(generator: nn.Layer, norm: Statistics):
+    """The same generator, compiled where it can be (see `compile_network`): for one picture at a time.
+
+    Not where dropout is drawn at test time (Sec. 3.3): a compiled network has no chance.
+    """
+    if norm == "running":
+        return compile_network(generator)
+    if any(isinstance(layer, nn.Dropout) for layer in generator.sublayers()):
+        return generator
+    return compile_network(generator, stands_for=with_own_statistics(generator), training=True)
+
+
+def with_own_statistics(network: nn.Layer) -> nn.Layer:
+    """The same generator with batch normalisations turned into instance normalisations.
+
+    For a batch of one picture both are the same function, and of a larger batch each picture is treated as if alone.
+    """
+    arguments = network.facts["generator"]
+    if arguments["norm"] != "batch":
+        return network
+    twin = build_generator(**{**arguments, "norm": "instance-affine"})
+    tensors = network.state_dict()
+    for key, tensor in twin.state_dict().items():
+        old = key[: -len("scale")] + "weight" if key.endswith(".scale") else key
+        tensor.set_value(tensors[old])
+    twin.eval()
+    return twin
 
 
 @contextlib.contextmanager
@@ -188,6 +220,7 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError(f"there is no picture or folder {options.input}")
     place = open_device(options.device)
     generator = load(options.weights)
+    generator = generator if options.plain else compiled(generator, options.norm)
     print(describe(place))
     if options.input.is_file():
         translate_file(generator, options)

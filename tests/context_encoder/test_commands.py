@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from common import compiled
 from common.checkpoint import newest_state, read_weights, save_weights
 from common.images import read_image, write_image
 from context_encoder import convert, evaluate, export, features, infer
@@ -398,3 +399,51 @@ def test_every_kind_of_network_goes_all_the_way(faces, tmp_path):
 def test_the_newest_checkpoint_is_whole_after_training(weights):
     assert newest_state(weights.parent / "checkpoints").name == "step_0000006"
     assert read_weights(weights)[1]["step"] == 6
+
+
+# ---- compiled
+
+
+@pytest.fixture
+def eager_for_a_moment(tmp_path, monkeypatch):
+    """Networks are compiled after their first call, into a cache of this test's own; returns what lists its entries."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(compiled, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(compiled, "BUILD_SECONDS", 0.0)
+    monkeypatch.setattr(compiled, "check_elsewhere", compiled.check)
+    return lambda: list((tmp_path / "cache").rglob(compiled.NOTE))
+
+
+def test_compiled_it_completes_the_same(weights, faces, tmp_path, capsys, eager_for_a_moment):
+    (tmp_path / "in").mkdir()
+    for n in range(3):
+        image = np.random.default_rng(n).integers(0, 255, (64, 48, 3), dtype=np.uint8)
+        write_image(tmp_path / f"in/{n}.png", image)
+    start = ["--weights", str(weights), "--device", "cpu"]
+    made, scores = {}, {}
+    for name, flags in (("plain", ["--plain"]), ("compiled", [])):
+        assert not eager_for_a_moment()
+        folder = tmp_path / name
+        infer.main([*start, *flags, "--input", str(tmp_path / "in"), "--output", str(folder), "--batch-size", "1"])
+        made[name] = [read_image(folder / f"{n}.png").astype(int) for n in range(3)]
+        evaluate.main([*start, *flags, "--data-dir", str(faces), "--output", str(folder), "--limit", "40"])
+        scores[name] = json.loads((folder / "scores.json").read_text())["rows"]["ours"]
+    assert len(eager_for_a_moment()) == 1 and "uncompiled" not in capsys.readouterr().out
+    assert np.abs(np.subtract(*made.values())).max() <= 1
+    for key, value in scores["plain"].items():
+        np.testing.assert_allclose(scores["compiled"][key], value, rtol=1e-3, atol=1e-3)
+
+
+def test_as_onnx_it_completes_the_same(weights, tmp_path, capsys):
+    pytest.importorskip("paddle2onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    export.main(["--weights", str(weights), "--output", str(tmp_path), "--format", "onnx", "--device", "cpu"])
+    assert "generator.onnx; largest difference" in capsys.readouterr().out
+    session = runtime.InferenceSession(str(tmp_path / "generator.onnx"), providers=["CPUExecutionProvider"])
+    rng = np.random.default_rng(0)
+    image = rng.uniform(-1, 1, (3, 3, 32, 32)).astype(np.float32)
+    mask = (rng.random((3, 1, 32, 32)) < 0.4).astype(np.float32)
+    expected = infer.predict(infer.load(weights), image, mask[:, 0], rng)
+    inputs = [image, mask]
+    given = dict(zip([each.name for each in session.get_inputs()], inputs, strict=True))
+    np.testing.assert_allclose(session.run(None, given)[0], expected, atol=1e-4)

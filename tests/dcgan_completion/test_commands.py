@@ -525,3 +525,17 @@ def test_the_exported_generator_draws_what_the_network_draws(weights, tmp_path, 
     (tmp_path / "file").write_text("")
     line = fails(capsys, export.main, "--weights", weights, "--output", tmp_path / "file/exported")
     assert "cannot write" in line
+
+
+def test_as_onnx_it_draws_the_same(weights, tmp_path, capsys):
+    pytest.importorskip("paddle2onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    export.main(["--weights", str(weights), "--output", str(tmp_path), "--format", "onnx", "--device", "cpu"])
+    assert "generator.onnx; largest difference" in capsys.readouterr().out
+    session = runtime.InferenceSession(str(tmp_path / "generator.onnx"), providers=["CPUExecutionProvider"])
+    rng = np.random.default_rng(0)
+    inputs = [rng.uniform(-1, 1, (3, 12)).astype(np.float32)]
+    with paddle.no_grad():
+        expected = infer.load(weights).generator(paddle.to_tensor(inputs[0])).numpy()
+    given = dict(zip([each.name for each in session.get_inputs()], inputs, strict=True))
+    np.testing.assert_allclose(session.run(None, given)[0], expected, atol=1e-4)

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+from common import compiled
 from common.cityscapes import PALETTE, classify, colourise, open_pairs
 from common.images import read_image, write_image
 from data.synthetic import write_faces, write_streets
@@ -257,3 +258,70 @@ def test_export_equals_translating_without_dropout(weights, tmp_path, norm):
 
     found = from_network(exported(paddle.to_tensor(to_network(image[None]))).numpy())[0]
     assert np.abs(found.astype(int) - expected).max() <= 1
+
+
+def test_as_onnx_it_translates_the_same(weights, tmp_path, capsys):
+    pytest.importorskip("paddle2onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    start = ["--weights", str(weights), "--output", str(tmp_path), "--device", "cpu"]
+    export.main([*start, "--format", "onnx", "--norm", "running"])
+    assert "generator.onnx; largest difference" in capsys.readouterr().out
+    session = runtime.InferenceSession(str(tmp_path / "generator.onnx"), providers=["CPUExecutionProvider"])
+    network = infer.load(weights)
+    source = np.random.default_rng(0).uniform(-1, 1, (3, 3, 2 * network.stride, network.stride)).astype(np.float32)
+    with paddle.no_grad():
+        expected = network(paddle.to_tensor(source)).numpy()
+    found = session.run(None, {session.get_inputs()[0].name: source})[0]
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+# ---- compiled
+
+
+@pytest.fixture
+def eager_for_a_moment(tmp_path, monkeypatch):
+    """Networks are compiled after their first call, into a cache of this test's own; returns what lists its entries."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(compiled, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(compiled, "BUILD_SECONDS", 0.0)
+    monkeypatch.setattr(compiled, "check_elsewhere", compiled.check)
+    return lambda: list((tmp_path / "cache").rglob(compiled.NOTE))
+
+
+def test_compiled_it_translates_the_same(streets, tmp_path, eager_for_a_moment):
+    weights = trained(tmp_path / "run", streets, dropout="none")
+    for count, norm in enumerate(("paper", "running"), 1):
+        network, image = infer.load(weights), noise(50, 40)
+        before = {name: value.numpy() for name, value in network.state_dict().items()}
+        expected = infer.translate(network, image, norm).astype(int)
+        fast = infer.compiled(network, norm)
+        for size in ((50, 40), (40, 30), (50, 40)):
+            found = infer.translate(fast, noise(*size), norm)
+            assert found.shape == (*size, 3)
+        assert len(fast.programs) == len(eager_for_a_moment()) - count + 1 == 1
+        assert np.abs(found - expected).max() <= 1
+        for name, value in network.state_dict().items():
+            np.testing.assert_array_equal(value.numpy(), before[name])
+
+
+def test_dropout_at_test_time_is_not_compiled(streets, tmp_path, eager_for_a_moment):
+    network = infer.load(trained(tmp_path / "run", streets, dropout="paper", generator="unet"))
+    assert infer.compiled(network, "paper") is network
+
+
+def test_infer_and_evaluate_compile_but_not_plain(weights, streets, tmp_path, eager_for_a_moment):
+    (tmp_path / "in").mkdir()
+    for n in range(3):
+        write_image(tmp_path / f"in/{n}.png", noise(50, 40, n))
+    start = ["--weights", str(weights), "--device", "cpu", "--norm", "running"]
+    made, scores = {}, {}
+    for name, flags in (("plain", ["--plain"]), ("compiled", [])):
+        assert not eager_for_a_moment()
+        infer.main([*start, *flags, "--input", str(tmp_path / "in"), "--output", str(tmp_path / name)])
+        made[name] = [read_image(tmp_path / name / f"{n}.png").astype(int) for n in range(3)]
+        evaluate.main([*start, *flags, "--data-dir", str(streets), "--output", str(tmp_path / name)])
+        scores[name] = json.loads((tmp_path / name / "scores.json").read_text())["rows"]["ours"]
+    assert len(eager_for_a_moment()) == 1
+    assert np.abs(np.subtract(*made.values())).max() <= 1
+    for key, value in scores["plain"].items():
+        np.testing.assert_allclose(scores["compiled"][key], value, rtol=1e-2, atol=1e-3)

@@ -1,0 +1,221 @@
+"""A network written for deployment, as a Paddle Inference or an ONNX model, compared with the eager network before."""
+
+import contextlib
+import importlib.util
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from common.checkpoint import replace_whole
+from common.device import paddle
+from common.errors import UserError, first_line
+
+Format = Literal["paddle", "onnx"]
+TOLERANCE = 1e-4  # largest difference from the eager network, on outputs in [-1, 1]
+NAME = "network"  # of the files of a traced network
+OPSET = 17  # of ONNX; all that the networks need, and what runtimes have known since 2022
+
+# For a process of its own, because paddle2onnx ends the one that it fails in.
+CONVERT = """
+import inspect, sys
+import paddle2onnx
+model, parameters, made, opset = sys.argv[1:]
+# Else version 2 rewrites the graph with tools that it would install first.
+plain = {"optimize_tool": "None"} if "optimize_tool" in inspect.signature(paddle2onnx.export).parameters else {}
+paddle2onnx.export(model, parameters, made, opset_version=int(opset), verbose=False, **plain)
+"""
+
+
+def export(
+    network: paddle.nn.Layer,
+    folder: str | Path,
+    name: str,
+    make_inputs: Callable,
+    sides: list[tuple[int, int]],
+    form: Format = "paddle",
+) -> float | None:
+    """Writes NAME.json (NAME.pdmodel for Paddle 2) and NAME.pdiparams, or NAME.onnx; free batch, height and width.
+
+    Prints what was written. Nothing is written that differs from the network.
+
+    Args:
+        network: in evaluation mode; its inputs are float32 [N, channels, H, W].
+        make_inputs: (batch, height, width) -> list of such tensors, for the comparison.
+        sides: (height, width) pairs to compare at; at least two, because a traced network may have frozen its size. If
+            all are the same, the exported network has that size alone, and its inputs may be of any shape [N, …].
+        form: onnx is compared by onnxruntime, if that is installed.
+
+    Returns:
+        The largest difference from the eager network over all comparisons; None if nothing could compare.
+
+    Raises:
+        UserError: the folder cannot be written, a package is missing or cannot do it, or the exported network differs.
+    """
+    folder = Path(folder)
+    free = len(set(sides)) > 1
+    shapes = [[None, *([x.shape[1], None, None] if free else x.shape[1:])] for x in make_inputs(1, *sides[0])]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder) as temporary:
+            files = trace(network, Path(temporary), shapes)
+            if form == "onnx":
+                files = [convert_to_onnx(*files)]
+            run = (_onnx_runner if form == "onnx" else _paddle_runner)(files[0])
+            worst = None if run is None else largest_difference(network, run, make_inputs, sides)
+            if worst is not None and not worst <= TOLERANCE:
+                raise UserError(
+                    f"the exported network differs from the eager one by {worst:.2e}, more than {TOLERANCE}; "
+                    f"nothing was written to {folder}"
+                )
+            for file in files:
+                replace_whole(folder / f"{name}{file.suffix}", file.replace)
+    except OSError as problem:
+        raise UserError(f"cannot write {folder}: {problem.strerror or problem}") from None
+    said = "not compared: onnxruntime is not installed"
+    said = said if worst is None else f"largest difference from the network {worst:.1e}"
+    print(f"written: {', '.join(str(folder / (name + file.suffix)) for file in files)}; {said}")
+    return worst
+
+
+def trace(network: paddle.nn.Layer, folder: Path, shapes: list[list]) -> list[Path]:
+    """Writes a network as a static program. Returns the files of the program and of its parameters.
+
+    Args:
+        shapes: of its inputs, float32; None for what is free.
+    """
+    specs = [paddle.static.InputSpec(shape, "float32", f"input_{n}") for n, shape in enumerate(shapes)]
+    with _traceable(), _quiet():
+        paddle.jit.save(network, str(folder / NAME), input_spec=specs)
+    return traced_files(folder)
+
+
+def traced_files(folder: Path) -> list[Path]:
+    """The files that `trace` wrote. Raises OSError if they are not there, as on a full disk."""
+    program = [path for path in (folder / f"{NAME}.json", folder / f"{NAME}.pdmodel") if path.is_file()]
+    files = [*program[:1], folder / f"{NAME}.pdiparams"]
+    if len(files) < 2 or not files[1].is_file():
+        raise OSError(f"Paddle wrote no program into {folder}")
+    return files
+
+
+@contextlib.contextmanager
+def _traceable():
+    """While a network is traced, three functions are equal ones that everything which reads its program understands.
+
+    The slope of a leaky ReLU in Paddle 3's programs is taken for another kind of number: oneDNN's fusion with the
+    convolution before it ends the process, and paddle2onnx writes the slope 0.01. A section of -1 in a split, which
+    stands for the rest, fails in oneDNN and, with free sizes, in paddle2onnx; and so does any scale in oneDNN.
+    """
+    functional = paddle.nn.functional
+    leaky_relu, interpolate, split = functional.leaky_relu, functional.interpolate, paddle.split
+
+    def larger(x, negative_slope=0.01, name=None):
+        return (paddle.maximum if negative_slope <= 1 else paddle.minimum)(x, x * negative_slope)
+
+    def slices(x, num_or_sections, axis=0, name=None):
+        if not isinstance(num_or_sections, list | tuple) or -1 not in num_or_sections:
+            return split(x, num_or_sections, axis, name)
+        rest = num_or_sections.index(-1)
+        starts = [
+            sum(num_or_sections[:n]) if n <= rest else -sum(num_or_sections[n:]) for n in range(len(num_or_sections))
+        ]
+        ends = [*starts[1:], 2**31 - 1]
+        return [paddle.slice(x, [axis], [start], [end]) for start, end in zip(starts, ends, strict=True)]
+
+    def doubled(x, *rest, **given):
+        known = not rest and given in ({"scale_factor": 2, "mode": mode} for mode in ("nearest", "bilinear"))
+        return _doubled(x, given["mode"]) if known else interpolate(x, *rest, **given)
+
+    functional.leaky_relu, functional.interpolate, paddle.split = larger, doubled, slices
+    try:
+        yield
+    finally:
+        functional.leaky_relu, functional.interpolate, paddle.split = leaky_relu, interpolate, split
+
+
+def _doubled(x, mode: str):
+    """[N, C, H, W] -> [N, C, 2H, 2W]: every pixel twice each way, or bilinear between the centres of pixels."""
+    for axis in (2, 3):
+        near = far = x
+        if mode == "bilinear":
+            beside = [1, 1, 0, 0] if axis == 3 else [0, 0, 1, 1]
+            padded = paddle.nn.functional.pad(x, beside, mode="replicate")
+            before, after = paddle.slice(padded, [axis], [0], [-2]), paddle.slice(padded, [axis], [2], [2**31 - 1])
+            near, far = 0.25 * before + 0.75 * x, 0.75 * x + 0.25 * after
+        x = paddle.stack([near, far], axis + 1).flatten(axis, axis + 1)
+    return x
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Without what Paddle's C++ writes to the standard error while it traces; exceptions are raised all the same."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def convert_to_onnx(program: Path, parameters: Path) -> Path:
+    """The traced network as an ONNX file beside it.
+
+    Raises:
+        UserError: paddle2onnx is not installed, or cannot.
+    """
+    missing = [package for package in ("paddle2onnx", "onnx") if importlib.util.find_spec(package) is None]
+    if missing:
+        raise UserError(f'--format onnx needs {" and ".join(missing)}: pip install -e ".[export]"')
+    made = program.with_suffix(".onnx")
+    command = [sys.executable, "-c", CONVERT, str(program), str(parameters), str(made), str(OPSET)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0 or not made.is_file():
+        said = [line for line in done.stderr.splitlines() if "rror" in line or "ERROR" in line]
+        raise UserError(
+            f"paddle2onnx cannot bring this network from Paddle {paddle.__version__} to ONNX: "
+            f"{first_line(said[0] if said else done.stderr)}; --format paddle works"
+        )
+    return made
+
+
+def largest_difference(network, run: Callable, make_inputs: Callable, sides: list[tuple[int, int]]) -> float:
+    """Between a network and run(list of arrays) -> array, over all sides with growing batches."""
+    worst = 0.0
+    for batch, (height, width) in enumerate(sides, 1):
+        inputs = make_inputs(batch, height, width)
+        with paddle.no_grad():
+            eager = network(*inputs).numpy()
+        worst = float(np.maximum(worst, np.abs(eager - run([x.numpy() for x in inputs])).max()))  # keeps NaN
+    return worst
+
+
+def _paddle_runner(program: Path) -> Callable:
+    compiled = paddle.jit.load(str(program.with_suffix("")))
+    compiled.eval()
+
+    def run(inputs: list[np.ndarray]) -> np.ndarray:
+        with paddle.no_grad():
+            return compiled(*map(paddle.to_tensor, inputs)).numpy()
+
+    return run
+
+
+def _onnx_runner(file: Path) -> Callable | None:
+    if importlib.util.find_spec("onnxruntime") is None:
+        return None
+    import onnxruntime  # of the extra `export`
+
+    quiet = onnxruntime.SessionOptions()
+    quiet.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(file), quiet, providers=["CPUExecutionProvider"])
+    names = [each.name for each in session.get_inputs()]
+    return lambda inputs: session.run(None, dict(zip(names, inputs, strict=True)))[0]
