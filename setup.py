@@ -32,6 +32,7 @@ setup(
         "gpu": ["paddlepaddle-gpu>=2.6.2", "numpy<2", "opencv-python-headless<4.12", "setuptools"],
         "convert": ["torchfile>=0.1"],
         "demo": ["gradio>=6,<7"],
+        "notebook": ["nbmake>=1.5", "ipykernel", "nbformat"],
         "export": ["paddle2onnx", "onnx", "onnxruntime"],
         "test": ["pytest>=8", "hypothesis>=6.100", "scikit-image>=0.22", "torchfile>=0.1"],
     },
