@@ -31,6 +31,7 @@ setup(
         # The public index ends at 2.6.2, which was built against numpy 1 without saying so; newer OpenCV needs numpy 2.
         "gpu": ["paddlepaddle-gpu>=2.6.2", "numpy<2", "opencv-python-headless<4.12", "setuptools"],
         "convert": ["torchfile>=0.1"],
+        "bench": ["torch>=2"],
         "demo": ["gradio>=6,<7"],
         "notebook": ["nbmake>=1.5", "ipykernel", "nbformat"],
         "export": ["paddle2onnx", "onnx", "onnxruntime"],

@@ -11,6 +11,7 @@ loop of `dcgan_completion.search`. Its compiled double has the losses, and with 
 import contextlib
 import json
 import statistics
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,6 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from benchmarks.readers import timed
 from common.device import describe, open_device, paddle
 from common.errors import one_line_errors
 from common.gradients import frozen
@@ -108,6 +108,13 @@ def compile_gradient(generator: Generator, discriminator: Discriminator | None, 
         return paddle.grad(compiled(z, image, mask), z)[0]
 
     return gradient
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Seconds."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
 
 
 def descend(gradient: Callable, z, steps: int) -> None:
