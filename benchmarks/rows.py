@@ -7,7 +7,10 @@ from benchmarks.pairs import Row
 PAPERS = ("glcic", "pix2pix", "deepfill", "context_encoder", "dcgan_completion")
 
 STEPS = {  # what a step is given, at the article's sizes
-    "glcic": ({"batch_size": 16}, "128 px, 16 pictures (the article's 64 take a minute a step), both phases' networks"),
+    "glcic": (
+        {"batch_size": 16},
+        "128 px, 16 pictures (the article's 64 take half a minute a step), last phase: all three networks",
+    ),
     "pix2pix": ({}, "224 px, 1 pair, ResNet generator with 7 blocks, photo to label"),
     "deepfill": ({}, "256 px, 2 pictures with sketches, 48 channels"),
     "context_encoder": ({}, "128 px, 64 pictures, centre"),
