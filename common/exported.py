@@ -16,6 +16,8 @@ from common.checkpoint import replace_whole
 from common.device import paddle
 from common.errors import UserError, first_line
 
+from paddle import nn
+
 Format = Literal["paddle", "onnx"]
 TOLERANCE = 1e-4  # largest difference from the eager network, on outputs in [-1, 1]
 NAME = "network"  # of the files of a traced network
@@ -33,7 +35,7 @@ paddle2onnx.export(model, parameters, made, opset_version=int(opset), verbose=Fa
 
 
 def export(
-    network: paddle.nn.Layer,
+    network: nn.Layer,
     folder: str | Path,
     name: str,
     make_inputs: Callable,
@@ -83,14 +85,14 @@ def export(
     return worst
 
 
-def trace(network: paddle.nn.Layer, folder: Path, shapes: list[list]) -> list[Path]:
+def trace(network: nn.Layer, folder: Path, shapes: list[list]) -> list[Path]:
     """Writes a network as a static program. Returns the files of the program and of its parameters.
 
     Args:
         shapes: of its inputs, float32; None for what is free.
     """
     specs = [paddle.static.InputSpec(shape, "float32", f"input_{n}") for n, shape in enumerate(shapes)]
-    with _traceable(), _quiet():
+    with _readable(network), _quiet():
         paddle.jit.save(network, str(folder / NAME), input_spec=specs)
     return traced_files(folder)
 
@@ -104,52 +106,35 @@ def traced_files(folder: Path) -> list[Path]:
     return files
 
 
+class LeakyMaximum(nn.Layer):
+    """A leaky ReLU as the larger of x and slope * x, or the smaller for a slope above 1."""
+
+    def __init__(self, slope: float):
+        super().__init__()
+        self.slope = slope
+
+    def forward(self, x):
+        return (paddle.maximum if self.slope <= 1 else paddle.minimum)(x, self.slope * x)
+
+
 @contextlib.contextmanager
-def _traceable():
-    """While a network is traced, three functions are equal ones that everything which reads its program understands.
+def _readable(network: nn.Layer):
+    """Within it the network's leaky ReLUs are `LeakyMaximum`, which everything that reads its program understands.
 
     The slope of a leaky ReLU in Paddle 3's programs is taken for another kind of number: oneDNN's fusion with the
-    convolution before it ends the process, and paddle2onnx writes the slope 0.01. A section of -1 in a split, which
-    stands for the rest, fails in oneDNN and, with free sizes, in paddle2onnx; and so does any scale in oneDNN.
+    convolution before it ends the process, and paddle2onnx writes the slope 0.01.
     """
-    functional = paddle.nn.functional
-    leaky_relu, interpolate, split = functional.leaky_relu, functional.interpolate, paddle.split
-
-    def larger(x, negative_slope=0.01, name=None):
-        return (paddle.maximum if negative_slope <= 1 else paddle.minimum)(x, x * negative_slope)
-
-    def slices(x, num_or_sections, axis=0, name=None):
-        if not isinstance(num_or_sections, list | tuple) or -1 not in num_or_sections:
-            return split(x, num_or_sections, axis, name)
-        rest = num_or_sections.index(-1)
-        starts = [
-            sum(num_or_sections[:n]) if n <= rest else -sum(num_or_sections[n:]) for n in range(len(num_or_sections))
-        ]
-        ends = [*starts[1:], 2**31 - 1]
-        return [paddle.slice(x, [axis], [start], [end]) for start, end in zip(starts, ends, strict=True)]
-
-    def doubled(x, *rest, **given):
-        known = not rest and given in ({"scale_factor": 2, "mode": mode} for mode in ("nearest", "bilinear"))
-        return _doubled(x, given["mode"]) if known else interpolate(x, *rest, **given)
-
-    functional.leaky_relu, functional.interpolate, paddle.split = larger, doubled, slices
+    swapped = []
+    for parent in network.sublayers(include_self=True):
+        for name, layer in list(parent.named_children()):
+            if type(layer) is nn.LeakyReLU:
+                swapped.append((parent, name, layer))
+                parent.add_sublayer(name, LeakyMaximum(layer._negative_slope))
     try:
         yield
     finally:
-        functional.leaky_relu, functional.interpolate, paddle.split = leaky_relu, interpolate, split
-
-
-def _doubled(x, mode: str):
-    """[N, C, H, W] -> [N, C, 2H, 2W]: every pixel twice each way, or bilinear between the centres of pixels."""
-    for axis in (2, 3):
-        near = far = x
-        if mode == "bilinear":
-            beside = [1, 1, 0, 0] if axis == 3 else [0, 0, 1, 1]
-            padded = paddle.nn.functional.pad(x, beside, mode="replicate")
-            before, after = paddle.slice(padded, [axis], [0], [-2]), paddle.slice(padded, [axis], [2], [2**31 - 1])
-            near, far = 0.25 * before + 0.75 * x, 0.75 * x + 0.25 * after
-        x = paddle.stack([near, far], axis + 1).flatten(axis, axis + 1)
-    return x
+        for parent, name, layer in swapped:
+            parent.add_sublayer(name, layer)
 
 
 @contextlib.contextmanager

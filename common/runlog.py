@@ -24,7 +24,7 @@ import matplotlib.figure
 import numpy as np
 from tqdm import tqdm
 
-from common import checkpoint, config, gradients, processes
+from common import checkpoint, config, cpu, gradients, processes
 from common.device import paddle
 from common.errors import DivergedError, UserError
 from common.images import write_image
@@ -63,6 +63,9 @@ class Run:
         self.scalers = gradients.open_scalers(cfg.amp, optimizers)
         if cfg.sync_batch_norm:
             processes.synchronise_batch_norm(networks)
+        if not cfg.plain and paddle.get_device() == "cpu":
+            for network in networks.values():
+                cpu.accelerate(network)
         self._open()
 
     @property
@@ -82,6 +85,7 @@ class Run:
                 self._stats = (self.folder / "stats.jsonl" if self.writes else Path(os.devnull)).open("a")
                 if self.writes:
                     options = {**config.to_json(self.cfg), "paper": self.paper, "paddle": paddle.__version__}
+                    options["threads"] = int(os.environ["OMP_NUM_THREADS"])
                     _write(self.folder / "options.json", json.dumps(options, indent=1) + "\n")
         except OSError as problem:
             raise UserError(f"cannot write the run folder {self.folder}: {problem.strerror or problem}") from None

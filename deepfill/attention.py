@@ -17,6 +17,7 @@ SCALE = 10.0  # of the scores in the softmax
 OVERLAP = 4.0  # patches that cover a place; the release divides by it at the border too, where they are fewer
 SMALLEST_NORM = 1e-4  # of a patch, to divide by
 SCORES_AT_ONCE = 2**25  # numbers in one matrix of scores: 128 MB
+END = 2**31 - 1  # of a slice to the last place
 
 
 def contextual_attention(features, mask, fuse: bool = True, chunk: int = 0):
@@ -169,6 +170,8 @@ def _fused_scores(queries, patches, span: tuple, size: tuple):
 
 def _cut(x, axis: int, before: int, after: int):
     """x without that many places at the beginning and the end of an axis."""
+    if not paddle.in_dynamic_mode():  # exported: neither oneDNN nor ONNX knows a section that is the rest
+        return paddle.slice(x, [axis], [before], [-after or END])
     sections = [*([before] if before else []), -1, *([after] if after else [])]
     return paddle.split(x, sections, axis)[1 if before else 0]
 
@@ -177,6 +180,8 @@ def _outer_lines(x, axis: int, count: int) -> tuple:
     """The first and the last of `count` lines along an axis."""
     if isinstance(count, int) and count == 1:
         return x, x
+    if not paddle.in_dynamic_mode():
+        return paddle.slice(x, [axis], [0], [1]), paddle.slice(x, [axis], [-1], [END])
     return paddle.split(x, [1, -1], axis)[0], paddle.split(x, [-1, 1], axis)[1]
 
 

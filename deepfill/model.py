@@ -4,7 +4,7 @@ from typing import Literal
 
 import numpy as np
 
-from deepfill.attention import attention_offsets, contextual_attention
+from deepfill.attention import END, attention_offsets, contextual_attention
 
 import paddle
 from paddle import nn
@@ -134,11 +134,13 @@ class Block(nn.Layer):
         if self.layers == "partial":
             x, known = self.partial(x, known)
             return self.activation(x), known
-        x = self.convolve(x)
-        if paddle.in_dynamic_mode():
+        if not self.enlarges:
+            x = self.conv(x)
+        elif paddle.in_dynamic_mode():
+            x = self.convolve(x)
             x = x + spread_bias(self.conv.bias, paddle.ones([x.shape[0], 1, *x.shape[2:]]))
         else:  # exported, it is to be joined with the convolution
-            x = x + self.conv.bias.reshape([1, -1, 1, 1])
+            x = self.convolve(x) + self.conv.bias.reshape([1, -1, 1, 1])
         if self.layers == "vanilla":
             return self.activation(x), known
         first, second = x.chunk(2, axis=1)
@@ -161,7 +163,7 @@ class Block(nn.Layer):
     def count(self, known):
         """How many places in the window of each output are known, float32 [N, 1, H', W']."""
         if self.enlarges:
-            known = functional.interpolate(known, scale_factor=2, mode="nearest")
+            known = doubled(known, "nearest")
         return functional.conv2d(known, paddle.ones([1, 1, *self.conv.weight.shape[2:]]), **self.geometry)
 
     def partial(self, x, known):
@@ -198,10 +200,27 @@ def continued(incomplete, known):
     sums, counts = levels.pop()
     colours = sums / counts.clip(min=1e-6)
     for sums, counts in levels[::-1]:
-        colours = functional.interpolate(colours, scale_factor=2, mode="bilinear")
+        colours = doubled(colours, "bilinear")
         colours = colours[:, :, : sums.shape[2], : sums.shape[3]]
         colours = paddle.where(counts > 0, sums / counts.clip(min=1e-6), colours)
     return colours
+
+
+def doubled(x, mode: Literal["nearest", "bilinear"]):
+    """[N, C, H, W] -> [N, C, 2H, 2W]: every pixel twice each way, or bilinear between the centres of pixels.
+
+    Exported it is written out, because oneDNN knows no scale.
+    """
+    if paddle.in_dynamic_mode():
+        return functional.interpolate(x, scale_factor=2, mode=mode)
+    for axis in (2, 3):
+        near = far = x
+        if mode == "bilinear":
+            padded = functional.pad(x, [1, 1, 0, 0] if axis == 3 else [0, 0, 1, 1], mode="replicate")
+            before, after = paddle.slice(padded, [axis], [0], [-2]), paddle.slice(padded, [axis], [2], [END])
+            near, far = 0.25 * before + 0.75 * x, 0.75 * x + 0.25 * after
+        x = paddle.stack([near, far], axis + 1).flatten(axis, axis + 1)
+    return x
 
 
 def spread_bias(bias, where):

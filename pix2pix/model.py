@@ -177,6 +177,7 @@ class UnetGenerator(nn.Layer):
         widths = [base_channels * min(2**level, 8) for level in range(levels)]  # 64 128 256 512 512 512 512 512
         dropped = {"paper": range(3), "pytorch": range(1, levels - 4), "none": ()}[dropout]
         self.down, self.up = nn.LayerList(), nn.LayerList()
+        self.leaky_relu = nn.LeakyReLU(0.2)
         channels = source_channels
         for level, width in enumerate(widths):
             # The first level has no normalisation, nor has the last: over a 1x1 map of one picture it would be zero.
@@ -201,7 +202,7 @@ class UnetGenerator(nn.Layer):
         """float32 [N, source channels, H, W] in [-1, 1] -> [N, target channels, H, W]; sides multiples of 2^levels."""
         x, passed = source, []
         for level, block in enumerate(self.down):
-            x = block(x if level == 0 else functional.leaky_relu(x, 0.2))  # 64 x H/2 x W/2 … 512 x 1 x 1
+            x = block(x if level == 0 else self.leaky_relu(x))  # 64 x H/2 x W/2 … 512 x 1 x 1
             passed.append(x)
         passed.pop()
         for block in self.up:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from common import cpu
+from common import cpu, winograd
 from common.checkpoint import load_network, read_weights, save_weights
 
 import paddle
@@ -50,7 +50,7 @@ def process():
 @pytest.fixture
 def always(monkeypatch):
     """Winograd's algorithm at every size."""
-    monkeypatch.setattr(cpu, "WORTHWHILE", float("inf"))
+    monkeypatch.setattr(winograd, "WORTHWHILE", float("inf"))
 
 
 def results(network, x, weights):
@@ -103,7 +103,7 @@ def test_axes_by_the_definition_of_a_convolution(window, size):
     rng = np.random.default_rng(0)
     x, w = rng.standard_normal(size), rng.standard_normal(window)
 
-    axis = cpu.convolution_axis(size, window, 2, 1, 1, 2, "float64")
+    axis = winograd.convolution_axis(size, window, 2, 1, 1, 2, "float64")
     products = sum(
         (axis.kernel[0, :, phase] @ w)[:, None] * (into.numpy() @ x).reshape([axis.kernel.shape[1], -1])
         for phase, into in enumerate(axis.into)
@@ -112,7 +112,7 @@ def test_axes_by_the_definition_of_a_convolution(window, size):
     expected = [padded[n : n + window] @ w for n in range(0, size + 3 - window + 1, 2)]
     np.testing.assert_allclose(axis.back.numpy() @ products.ravel(), expected, atol=1e-12)
 
-    axis = cpu.transposed_axis(size, window, 2, 1, 1, 0, "float64")
+    axis = winograd.transposed_axis(size, window, 2, 1, 1, 0, "float64")
     components = (axis.into[0].numpy() @ x).reshape([axis.kernel.shape[1], -1])
     products = np.stack([(kernel[:, 0] @ w)[:, None] * components for kernel in axis.kernel])
     expected = np.zeros(2 * (size - 1) + window)
@@ -137,16 +137,16 @@ def test_axes_by_the_definition_of_a_convolution(window, size):
 def test_winograd_where_it_was_measured_to_pay(layer, count, side, pays):
     kind, inputs, outputs, window, stride, padding = layer
     network = nn.Sequential(kind(inputs, outputs, window, stride=stride, padding=padding))
-    make_axis = cpu.convolution_axis if kind is nn.Conv2D else cpu.transposed_axis
+    make_axis = winograd.convolution_axis if kind is nn.Conv2D else winograd.transposed_axis
     x = paddle.empty([count, inputs, side, side])
-    assert (cpu._axes(network[0], x, make_axis, [padding] * 4) is not None) is pays
+    assert (winograd.find_axes(network[0], x, make_axis, [padding] * 4) is not None) is pays
 
 
 def test_no_matrices_for_photographs():
     """They would be as large as the photograph, and made for each of its sizes."""
     layer = nn.Conv2D(256, 256, 3, padding=1)
     made = []
-    cpu._axes(layer, paddle.empty([1, 256, 8, 500]), lambda *_: made.append(_), [1, 1, 1, 1])
+    winograd.find_axes(layer, paddle.empty([1, 256, 8, 500]), lambda *_: made.append(_), [1, 1, 1, 1])
     assert made == []
 
 
