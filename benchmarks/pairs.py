@@ -1,5 +1,6 @@
 """Ours and the peer in turn: A B A B …, each in a process of its own that is idle while the other works."""
 
+import contextlib
 import json
 import math
 import os
@@ -55,7 +56,8 @@ class Worker:
         return self
 
     def __exit__(self, *_):
-        self.process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # it is gone, with a request in the pipe
+            self.process.stdin.close()
         try:
             self.process.wait(5)
         except subprocess.TimeoutExpired:

@@ -18,12 +18,14 @@ def accelerate(network: nn.Layer) -> None:
 
     Parameters stay the same objects under the same names, and so do buffers and hooks: optimisers go on with them, and
     a file saved from the network loads in one as it was built. Outputs and gradients differ by rounding, 2e-5 of their
-    largest. The network itself, if it is a bare convolution, stays as it is.
+    largest. The network itself, if it is a bare convolution, stays as it is. On a graphics card nothing is swapped.
 
     Not for networks under a gradient penalty: Paddle has no second derivative of the transposed convolutions that
     `FewOutputs` are. Paddle's transposes become copies in the whole process (FLAGS_use_stride_kernel=0), which changes
     no result; on views the transforms here would be slower than what they replace.
     """
+    if paddle.get_device() != "cpu":
+        return
     paddle.set_flags({"FLAGS_use_stride_kernel": False})
     for parent in network.sublayers(include_self=True):
         for name, layer in list(parent.named_children()):

@@ -63,7 +63,7 @@ class Run:
         self.scalers = gradients.open_scalers(cfg.amp, optimizers)
         if cfg.sync_batch_norm:
             processes.synchronise_batch_norm(networks)
-        if not cfg.plain and paddle.get_device() == "cpu":
+        if not cfg.plain:
             for network in networks.values():
                 cpu.accelerate(network)
         self._open()

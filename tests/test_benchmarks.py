@@ -228,10 +228,12 @@ def both_workers():
 
 def tiny_rows() -> list[Row]:
     rows = {row.name: row for row in all_rows()}
-    tiny = [Row(name, row.ours, row.peer, "", TINY[name.rpartition("-")[0]]) for name, row in rows.items()
-            if name.endswith(("-train", "-infer"))]  # fmt: skip
-    search, attention = rows["dcgan_completion-search"], rows["attention"]
-    tiny.append(Row(search.name, search.ours, search.peer, "", {**TINY["dcgan_completion"], "steps": 2}))
+    tiny = [
+        Row(name, row.ours, row.peer, "", {**row.settings, **TINY[name.rpartition("-")[0]]})
+        for name, row in rows.items()
+        if name.endswith(("-train", "-infer"))
+    ]
+    attention = rows["attention"]
     tiny.append(Row(attention.name, attention.ours, attention.peer, "", {"side": 16, "channels": 4}))
     for name in ("checkpoint-save", "checkpoint-load"):
         settings = {**TINY["glcic"], **rows[name].settings, "batch_size": 4}

@@ -12,6 +12,8 @@ import numpy as np
 
 from benchmarks import exchange
 from benchmarks.exchange import Side
+from common.compiled import Compiled
+from common.cpu import accelerate
 from common.device import open_device, paddle
 
 SEED = 0
@@ -45,9 +47,7 @@ def training(
     plan: dict,
     after_updates: Sequence[str] = (),
 ) -> Side:
-    """A training step as work. Its first losses are the check.
-
-    What `train` does to built networks before its loop, such as swapping layers on a CPU, is to be done here too.
+    """A training step as work, with the layers that `train` swaps in. Its first losses are the check.
 
     Args:
         nets, optimizers: by name, as the paper's `build` makes them.
@@ -58,6 +58,8 @@ def training(
     """
     adam = {name: adam_settings(optimizer) for name, optimizer in optimizers.items()}
     exchange.write(folder, {**plan, "adam": adam, "after_updates": after_updates}, {**weights(nets), **inputs})
+    for network in nets.values():
+        accelerate(network)
     check = exchange.losses_of_steps(step, after_updates)
     return Side(lambda: [loss.item() for loss in step().values()], check)
 
@@ -67,23 +69,29 @@ def inference(
     network: paddle.nn.Layer,
     plan: dict,
     inputs: list[np.ndarray],
+    compiled: Compiled,
     set_up: Callable = contextlib.nullcontext,
 ) -> Side:
-    """A network's pass from arrays to arrays as work, as `infer` has it. Its outputs are the check.
-
-    How `infer` runs a network, eager or compiled, is to be done here too.
+    """A network's pass from arrays to arrays as work, compiled as `infer` does. Its outputs are the check.
 
     Args:
         plan: what the peer needs to build the same.
+        compiled: the network after `compile_network`, as `infer` calls it.
         set_up: a context for each pass.
+
+    Raises:
+        RuntimeError: it does not compile.
     """
     network.eval()
     arrays = {f"input{number}": array for number, array in enumerate(inputs)}
     exchange.write(folder, plan, {**weights({"network": network}), **arrays})
 
+    with paddle.no_grad(), set_up():
+        compiled.compile_now(*map(paddle.to_tensor, inputs))
+
     def work() -> list[np.ndarray]:
         with paddle.no_grad(), set_up():
-            outputs = network(*(paddle.to_tensor(array) for array in inputs))
+            outputs = compiled(*(paddle.to_tensor(array) for array in inputs))
         return [output.numpy() for output in (outputs if isinstance(outputs, tuple | list) else [outputs])]
 
     return Side(work, {f"output{number}": output for number, output in enumerate(work())})

@@ -6,7 +6,8 @@ import numpy as np
 
 from benchmarks import exchange
 from benchmarks.exchange import Side
-from benchmarks.ours import SEED, Pictures, batch, inference, training, weights
+from benchmarks.ours import SEED, Pictures, batch, training, weights
+from common.cpu import accelerate
 from common.images import to_network
 from dcgan_completion.config import PRESETS
 from dcgan_completion.search import PRESETS as SEARCHES
@@ -43,14 +44,7 @@ def train(folder: str, **changed) -> Side:
     return training(folder, nets, optimizers, step, inputs, plan, after_updates=["generator"])
 
 
-def infer(folder: str, **changed) -> Side:
-    """The generator on a batch of z."""
-    cfg, nets, _, plan = settings(**changed)
-    z = np.random.default_rng(SEED).uniform(-1, 1, (cfg.batch_size, cfg.z_channels)).astype(np.float32)
-    return inference(folder, nets["generator"], plan, [z])
-
-
-def completion(folder: str, steps: int, **changed) -> Side:
+def infer(folder: str, steps: int, **changed) -> Side:
     """Some updates of z, one for each picture, with the suite's settings of the search."""
     cfg, nets, _, plan = settings(**changed)
     how = replace(SEARCHES["suite"], steps=steps, restarts=1)
@@ -66,6 +60,9 @@ def completion(folder: str, steps: int, **changed) -> Side:
         chances = [chance(SEED, picture) for picture in range(len(images))]
         return search(nets["generator"], nets["discriminator"], images, masks, how, chances)
 
+    for network in nets.values():
+        network.eval()
+        accelerate(network)
     found = work()
     check = {name: getattr(found, name) for name in ("loss", "contextual", "perceptual")}
     return Side(work, {**check, f"{exchange.LATER}generated": found.generated})

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from benchmarks.exchange import Side
 from benchmarks.ours import Pictures, batch, inference, training
+from common.compiled import compile_network
 from glcic.config import PRESETS
 from glcic.model import COMPLETION_ROWS, DISCRIMINATOR_OUTPUTS
 from glcic.train import build, sample_maker, to_tensors, train_step
@@ -44,4 +45,5 @@ def infer(folder: str, **changed) -> Side:
     """The completion network on a batch of pictures."""
     cfg, nets, _, plan = settings(**changed)
     image, mask, *_ = to_tensors(batch(sample_maker(Pictures(), cfg), cfg.batch_size))
-    return inference(folder, nets["completion"], plan, [image.numpy(), mask.numpy()])
+    compiled = compile_network(nets["completion"])
+    return inference(folder, nets["completion"], plan, [image.numpy(), mask.numpy()], compiled)
