@@ -13,6 +13,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import tyro
 
@@ -43,8 +44,17 @@ class Options:
     """folder for the curves' pictures"""
     data_dir: Path | None = None
     """pictures for the readers: CelebA or any folder; none: some are drawn"""
+    device: Literal["cpu", "gpu"] = "cpu"
+    """of both sides"""
+    alone: bool = False
+    """without the peer"""
     peer_python: Path = Path(sys.executable)
     """interpreter that has PyTorch, where it cannot live beside Paddle"""
+
+    @property
+    def peer(self) -> Path | None:
+        """The peer's interpreter; None if there is to be no peer."""
+        return None if self.alone else self.peer_python
 
 
 def choose(wanted: tuple[str, ...], rows: list[Row], curves: list[Curve]) -> tuple[list[Row], list[Curve]]:
@@ -88,7 +98,7 @@ def draw(curve: Curve, options: Options, failures: list[str]) -> dict:
         row = Row(curve.row.name, curve.row.ours, curve.row.peer, curve.row.note,
                   {**curve.row.settings, curve.setting: value}, curve.row.torch)  # fmt: skip
         try:
-            found = measure(row, min(options.rounds, CURVE_ROUNDS), options.threads, options.peer_python)
+            found = measure(row, min(options.rounds, CURVE_ROUNDS), options.threads, options.peer, options.device)
         except UserError as problem:
             failures.append(f"{row.name} at {value:,}: {problem}")
             print(f"not measured: {failures[-1]}", file=sys.stderr)
@@ -102,7 +112,9 @@ def run(options: Options) -> dict:
     """Measures everything that was chosen; see the module for what comes out."""
     data_dir = str(options.data_dir.resolve()) if options.data_dir else None
     rows, curves = choose(options.rows, all_rows(data_dir, options.threads), all_curves())
-    if any(row.torch for row in [*rows, *(curve.row for curve in curves)]):
+    if options.alone and curves:
+        raise UserError("curves are drawn beside a peer; name rows, or leave out --alone")
+    if not options.alone and any(row.torch for row in [*rows, *(curve.row for curve in curves)]):
         need_torch(options.peer_python)
     result = {"machine": report.machine(options.threads), "rows": [], "curves": [], "failures": []}
     versions, plots = result["machine"]["versions"], {}
@@ -117,7 +129,7 @@ def run(options: Options) -> dict:
         print(report.HEAD, flush=True)
     for row in rows:
         try:
-            result["rows"].append(measure(row, options.rounds, options.threads, options.peer_python))
+            result["rows"].append(measure(row, options.rounds, options.threads, options.peer, options.device))
             print(report.table_row(result["rows"][-1]), flush=True)
         except UserError as problem:
             result["failures"].append(f"{row.name}: {problem}")

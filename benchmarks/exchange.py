@@ -14,6 +14,7 @@ TOLERANCE = 1e-3  # largest relative difference between the two sides
 # Of losses that come after Adam's updates, whose names begin with LATER: where a gradient is next to nothing, Adam
 # makes whole steps of its rounding errors. Weights changed by 3e-7 change DCGAN's generator loss by 2e-3 in one step.
 LATER, LATER_TOLERANCE = "later ", 0.1
+DEVICE = "BENCHMARK_DEVICE"  # in the environment of both sides: cpu or gpu
 CHECKED_STEPS = 2  # of training
 
 

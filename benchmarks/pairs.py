@@ -9,14 +9,16 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.exchange import LATER, differences, unequal
+from benchmarks.exchange import DEVICE, LATER, differences, unequal
 from common.errors import UserError
 
+RATIOS = ("ratio_median", "ratio_min", "ratio_max")  # of ours to the peer's time
 ROOT = Path(__file__).resolve().parents[1]
 LEAST_SECONDS = 0.5  # of a round
 PAUSE_SECONDS = 0.25  # OpenMP's threads go on spinning for 0.2 s after their work
@@ -41,9 +43,9 @@ class Row:
 class Worker:
     """A process that runs `benchmarks.worker`, told what to do by lines of JSON."""
 
-    def __init__(self, python: Path, threads: int):
+    def __init__(self, python: Path, threads: int, device: str = "cpu"):
         path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-        environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": path}
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": path, DEVICE: device}
         try:
             self.process = subprocess.Popen(
                 [str(python), "-m", "benchmarks.worker"], cwd=ROOT, env=environment, text=True, bufsize=1,
@@ -82,8 +84,12 @@ class Worker:
         return reply
 
 
-def measure(row: Row, rounds: int, threads: int, peer_python: Path) -> dict:
+def measure(row: Row, rounds: int, threads: int, peer_python: Path | None, device: str = "cpu") -> dict:
     """Measures one row.
+
+    Args:
+        peer_python: the peer's interpreter; None measures ours alone.
+        device: cpu or gpu, of both sides.
 
     Returns:
         What `summary` says of the rounds, and name, note, settings, the difference between the two sides, and versions.
@@ -91,13 +97,15 @@ def measure(row: Row, rounds: int, threads: int, peer_python: Path) -> dict:
     Raises:
         UserError: a side cannot be prepared, or the sides do not compute the same; nothing is timed then.
     """
+    if peer_python is None:
+        return _measure_alone(row, rounds, threads, device)
     with (
         tempfile.TemporaryDirectory(prefix="benchmark-") as folder,
-        Worker(Path(sys.executable), threads) as ours,
-        Worker(peer_python if row.torch else Path(sys.executable), threads) as peer,
+        Worker(Path(sys.executable), threads, device) as ours,
+        Worker(peer_python if row.torch else Path(sys.executable), threads, device) as peer,
     ):
         apart, versions = prepare(row, ours, peer, folder)
-        pairs = take_turns(ours, peer, rounds)
+        pairs = take_turns([ours, peer], rounds)
     return {
         "name": row.name,
         **summary(pairs),
@@ -106,6 +114,17 @@ def measure(row: Row, rounds: int, threads: int, peer_python: Path) -> dict:
         "settings": row.settings,
         "versions": versions,
     }
+
+
+def _measure_alone(row: Row, rounds: int, threads: int, device: str) -> dict:
+    ours = Worker(Path(sys.executable), threads, device)
+    with ours, tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
+        check = str(Path(folder) / "check.npz")
+        reply = ours.ask(do="prepare", target=row.ours, folder=folder, check=check, settings=row.settings)
+        measured = take_turns([ours], rounds)
+    sides = {"ours": _side([one for (one,) in measured]), "peer": None, "repeats": measured[0][0]["repeats"]}
+    about = {"name": row.name, "note": row.note, "settings": row.settings, "versions": reply["versions"]}
+    return {**about, "rounds": rounds, **dict.fromkeys(RATIOS), **sides}
 
 
 def prepare(row: Row, ours: Worker, peer: Worker, folder: str) -> tuple[dict[str, float], dict[str, str]]:
@@ -132,16 +151,16 @@ def prepare(row: Row, ours: Worker, peer: Worker, folder: str) -> tuple[dict[str
     return apart, versions
 
 
-def take_turns(ours: Worker, peer: Worker, rounds: int) -> list[tuple[dict, dict]]:
+def take_turns(sides: list[Worker], rounds: int) -> list[tuple[dict, ...]]:
     """Rounds in turn, after two for warming up. All have the same number of repetitions, of LEAST_SECONDS or more."""
     repeats = 1
     for _ in range(2):
-        warm = [worker.ask(do="round", repeats=repeats) for worker in (ours, peer)]
+        warm = [worker.ask(do="round", repeats=repeats) for worker in sides]
         repeats = max(1, math.ceil(LEAST_SECONDS / max(min(one["seconds"] for one in warm), 1e-6)))
     pairs = []
     for _ in range(rounds):
         pair = []
-        for worker in (ours, peer):
+        for worker in sides:
             time.sleep(PAUSE_SECONDS)
             pair.append({"repeats": repeats, **worker.ask(do="round", repeats=repeats)})
         pairs.append(tuple(pair))
@@ -152,15 +171,19 @@ def summary(pairs: list[tuple[dict, dict]]) -> dict:
     """Median and range of the paired ratios (ours / peer) of wall time, and what each side took in one repetition."""
     ratios = [ours["seconds"] / peer["seconds"] for ours, peer in pairs]
     result = {
-        "ratio_median": statistics.median(ratios),
-        "ratio_min": min(ratios),
-        "ratio_max": max(ratios),
+        **dict(zip(RATIOS, (statistics.median(ratios), min(ratios), max(ratios)), strict=True)),
         "rounds": len(pairs),
         "repeats": pairs[0][0]["repeats"],
     }
     for side, rounds in zip(("ours", "peer"), zip(*pairs, strict=True), strict=True):
-        keys = ("seconds", "user_seconds", "system_seconds", "minor_faults")
-        result[side] = {key: statistics.median(one[key] for one in rounds) for key in keys}
-        result[side]["peak_megabytes"] = max(one["peak_megabytes"] for one in rounds)
-        result[side]["seconds_each_round"] = [one["seconds"] for one in rounds]
+        result[side] = _side(rounds)
     return result
+
+
+def _side(rounds: Sequence[dict]) -> dict:
+    """What one side took in one repetition."""
+    keys = ("seconds", "user_seconds", "system_seconds", "minor_faults")
+    took = {key: statistics.median(one[key] for one in rounds) for key in keys}
+    took["peak_megabytes"] = max(one["peak_megabytes"] for one in rounds)
+    took["seconds_each_round"] = [one["seconds"] for one in rounds]
+    return took

@@ -55,12 +55,14 @@ def write_json(path: Path, result: dict) -> None:
 
 def table_row(row: dict) -> str:
     """One measured row in Markdown."""
-    cells = [row["name"], f"**{row['ratio_median']:.2f}**", f"{row['ratio_min']:.2f} to {row['ratio_max']:.2f}"]
+    cells = [row["name"], "–", "–"]
+    if row["peer"]:
+        cells[1:] = [f"**{row['ratio_median']:.2f}**", f"{row['ratio_min']:.2f} to {row['ratio_max']:.2f}"]
     sides = row["ours"], row["peer"]
-    cells += [short(side["seconds"]) for side in sides]
-    cells += [short(side["user_seconds"] + side["system_seconds"]) for side in sides]
-    cells += [f"{side['minor_faults']:,.0f}" for side in sides]
-    cells += [f"{side['peak_megabytes']:,.0f}" for side in sides]
+    cells += [short(side["seconds"]) if side else "–" for side in sides]
+    cells += [short(side["user_seconds"] + side["system_seconds"]) if side else "–" for side in sides]
+    cells += [f"{side['minor_faults']:,.0f}" if side else "–" for side in sides]
+    cells += [f"{side['peak_megabytes']:,.0f}" if side else "–" for side in sides]
     return f"| {' | '.join(cells)} |"
 
 
@@ -90,7 +92,8 @@ def markdown(result: dict, plots: dict[str, Path], page: Path) -> str:
     if result["rows"]:
         lines += ["", HEAD, *map(table_row, result["rows"]), ""]
     for row in result["rows"]:
-        about_it = f"{row['rounds']} rounds of {row['repeats']}; the sides differ by {row['difference']:.0e}"
+        about_it = f"{row['rounds']} rounds of {row['repeats']}"
+        about_it += f"; the sides differ by {row['difference']:.0e}" if row["peer"] else ""
         lines.append(f"* {row['name']}: {row['note']}. {about_it}.")
     for curve in result["curves"]:
         lines += ["", f"{curve['name']}: {curve['note']}, by {curve['setting']}", "", HEAD]

@@ -4,6 +4,8 @@ python -m common.doctor
 
 python -m common.doctor --data-dir DIR --device gpu
 
+python -m common.doctor --speed
+
 Exit status 1 when training cannot work; each line marked FAIL says why and what to do. It is for broken installations,
 so whatever can be broken is imported where it is needed, and Paddle, which may take its process along, in a child.
 """
@@ -11,7 +13,7 @@ so whatever can be broken is imported where it is needed, and Paddle, which may 
 from __future__ import annotations  # an older Python must get as far as the line that says so
 
 import contextlib
-import importlib
+import importlib.util
 import json
 import math
 import os
@@ -60,6 +62,8 @@ class Options:
     """folder for what runs write; without it, runs/"""
     device: str = "auto"
     """that training is meant for: auto, cpu, gpu or gpu:N"""
+    speed: bool = False
+    """also time a training step and inference of every paper, beside PyTorch if that is installed; takes minutes"""
 
 
 # ---- Python and its packages
@@ -294,7 +298,23 @@ def checks(options: Options) -> Iterator[Line]:
         code = f"from common import trial; trial.try_papers({places!r})"
         tried, why = in_child(code, NVIDIA_TF32_OVERRIDE="0")  # else cards round to 10 bits, more than is tolerated
         yield from training_lines(tried, why, places)
+        if options.speed:
+            yield from time_papers([each["paper"] for each in tried], facts["place"])
         yield from next_lines([each for each in tried if "losses" in each], sets, facts["place"], options)
+
+
+def time_papers(papers: Sequence[str], place: str) -> Iterator[Line]:
+    """Has the benchmarks measure these papers on a device, `cpu` or `gpu:N`; they print their table themselves."""
+    if not (ROOT / "benchmarks").is_dir():
+        yield Line("note", "speed", "not measured: run the doctor in a clone of the repository, which has benchmarks/")
+        return
+    command = [sys.executable, "-m", "benchmarks", *papers, "--rounds", "3", "--device", place.partition(":")[0]]
+    if importlib.util.find_spec("torch") is None:
+        yield Line("note", "speed", 'without PyTorch, the peer of each row: pip install -e ".[bench]" for that')
+        command.append("--alone")
+    status = subprocess.run(command, cwd=ROOT).returncode
+    if status:
+        yield Line("note", "speed", f"not everything could be measured: exit status {status}")
 
 
 def read_options(argv: Sequence[str] | None) -> Options:

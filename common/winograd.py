@@ -41,8 +41,9 @@ def find_axes(layer: paddle.nn.Layer, x, make_axis, sides: list[int]) -> tuple[A
     if min(x.shape[2] + sum(sides[:2]), x.shape[3] + sum(sides[2:])) <= dilation * (window - 1):
         return None
     kind = str(x.dtype).split(".")[-1]
-    rows = make_axis(x.shape[2], window, stride, dilation, *sides[:2], kind)
-    columns = make_axis(x.shape[3], window, stride, dilation, *sides[2:], kind)
+    reflect = layer._padding_mode == "reflect"
+    rows = make_axis(x.shape[2], window, stride, dilation, *sides[:2], kind, reflect)
+    columns = make_axis(x.shape[3], window, stride, dilation, *sides[2:], kind, reflect)
     return (rows, columns) if _cost(x, layer._out_channels, rows, columns) < WORTHWHILE else None
 
 
@@ -81,9 +82,10 @@ def winograd(x, kernel, rows: Axis, columns: Axis):
     # Phases of the output f and g, points a and b, phases of the input i and j, places in the window k and l.
     transform = np.einsum("faik,gbjl->fgabijkl", rows.kernel, columns.kernel).reshape([-1, kernel.shape[0]])
     kernel = paddle.matmul(paddle.to_tensor(transform, x.dtype), kernel.reshape([kernel.shape[0], -1]))
-    kernel = kernel.reshape([phases**2, points[0] * points[1], -1, outputs])
+    kernels = [kernel] if phases == 1 else kernel.split(phases**2)
+    kernels = [part.reshape([points[0] * points[1], -1, outputs]) for part in kernels]
 
-    parts = [_swap(paddle.matmul(x, part), *points, tiles) for part in kernel.unbind()]
+    parts = [_swap(paddle.matmul(x, part), *points, tiles) for part in kernels]
     parts = [part.reshape([points[0] * tiles, -1, count * outputs]) for part in parts]
     if phases > 1:
         parts = [paddle.concat(parts[n * phases : (n + 1) * phases], axis=1) for n in range(phases)]
@@ -99,8 +101,14 @@ def _swap(x, first: int, second: int, third: int):
 
 
 @functools.lru_cache(maxsize=512)
-def convolution_axis(size: int, window: int, stride: int, dilation: int, before: int, after: int, kind: str) -> Axis:
-    """Of a convolution. With dilation d every d-th place makes a map of its own, with tiles of its own."""
+def convolution_axis(
+    size: int, window: int, stride: int, dilation: int, before: int, after: int, kind: str, reflect: bool = False
+) -> Axis:
+    """Of a convolution. With dilation d every d-th place makes a map of its own, with tiles of its own.
+
+    Args:
+        size: places of the map. before, after: its padding, of zeros or reflected.
+    """
     length = (size + before + after - dilation * (window - 1) - 1) // stride + 1
     taps = -(-window // stride)
     step, evaluate, weights, interpolate = _tile(-(-length // dilation), taps)
@@ -114,15 +122,19 @@ def convolution_axis(size: int, window: int, stride: int, dilation: int, before:
         for n in range(points):
             for phase in range(stride):
                 place = stride * (first + dilation * n) + dilation * phase - before
+                if reflect and -before <= place < size + after:
+                    place = size - 1 - abs(size - 1 - abs(place))
                 if 0 <= place < size:
-                    into[phase, :, tile, place] = interpolate[:, n]
+                    into[phase, :, tile, place] += interpolate[:, n]
         for n, place in enumerate(range(first, min(length, first + dilation * step), dilation)):
             back[place, :, tile] = evaluate[n]
     return _axis(into, kernel, back, length, kind)
 
 
 @functools.lru_cache(maxsize=512)
-def transposed_axis(size: int, window: int, stride: int, _: int, before: int, after: int, kind: str) -> Axis:
+def transposed_axis(
+    size: int, window: int, stride: int, _: int, before: int, after: int, kind: str, __: bool = False
+) -> Axis:
     """Of a transposed convolution: place s t + f - before, of phase f, sums w[f + s n] x[t - n] over n."""
     length = (size - 1) * stride + window - before - after
     taps, start = -(-window // stride), before // stride  # the first t that has a place in the output

@@ -51,17 +51,18 @@ class Residual(nn.Layer):
 
     def __init__(self, channels: int, norm: Norm, dropout: bool):
         super().__init__()
-        self.conv1 = nn.Conv2D(channels, channels, 3, bias_attr=conv_bias(norm))
+        around = {"padding": 1, "padding_mode": "reflect", "bias_attr": conv_bias(norm)}
+        self.conv1 = nn.Conv2D(channels, channels, 3, **around)
         self.norm1 = normalisation(norm, channels)
         self.dropout = nn.Dropout(0.5) if dropout else None
-        self.conv2 = nn.Conv2D(channels, channels, 3, bias_attr=conv_bias(norm))
+        self.conv2 = nn.Conv2D(channels, channels, 3, **around)
         self.norm2 = normalisation(norm, channels)
 
     def forward(self, x):
-        y = functional.relu(self.norm1(self.conv1(functional.pad(x, [1, 1, 1, 1], mode="reflect"))))
+        y = functional.relu(self.norm1(self.conv1(x)))
         if self.dropout is not None:
             y = self.dropout(y)
-        return x + self.norm2(self.conv2(functional.pad(y, [1, 1, 1, 1], mode="reflect")))
+        return x + self.norm2(self.conv2(y))
 
 
 class ResnetGenerator(nn.Layer):
@@ -94,7 +95,7 @@ class ResnetGenerator(nn.Layer):
         self.zero_pad = upsample == "zero-pad"
         bias, width = conv_bias(norm), base_channels
         extra = 0 if self.zero_pad else 1
-        self.conv1 = nn.Conv2D(source_channels, width, 7, bias_attr=bias)
+        self.conv1 = nn.Conv2D(source_channels, width, 7, padding=3, padding_mode="reflect", bias_attr=bias)
         self.norm1 = normalisation(norm, width)
         self.conv2 = nn.Conv2D(width, width * 2, 3, stride=2, padding=1, bias_attr=bias)
         self.norm2 = normalisation(norm, width * 2)
@@ -109,12 +110,11 @@ class ResnetGenerator(nn.Layer):
             width * 2, width, 3, stride=2, padding=1, output_padding=extra, bias_attr=bias
         )
         self.norm5 = normalisation(norm, width)
-        self.conv4 = nn.Conv2D(width, target_channels, 7)
+        self.conv4 = nn.Conv2D(width, target_channels, 7, padding=3, padding_mode="reflect")
 
     def forward(self, source):
         """float32 [N, source channels, H, W] in [-1, 1] -> [N, target channels, H, W]; H, W multiples of 4."""
-        x = functional.pad(source, [3, 3, 3, 3], mode="reflect")
-        x = functional.relu(self.norm1(self.conv1(x)))  # 64 x H x W
+        x = functional.relu(self.norm1(self.conv1(source)))  # 64 x H x W
         x = functional.relu(self.norm2(self.conv2(x)))  # 128 x H/2 x W/2
         x = functional.relu(self.norm3(self.conv3(x)))  # 256 x H/4 x W/4
         for block in self.blocks:
@@ -123,7 +123,7 @@ class ResnetGenerator(nn.Layer):
             x = functional.relu(norm(deconv(x)))  # 128 x H/2 x W/2, 64 x H x W
             if self.zero_pad:
                 x = functional.pad(x, [0, 1, 0, 1])  # one column on the right, one row below
-        return functional.tanh(self.conv4(functional.pad(x, [3, 3, 3, 3], mode="reflect")))
+        return functional.tanh(self.conv4(x))
 
 
 class BottleneckNorm(nn.BatchNorm2D):

@@ -4,6 +4,7 @@ Chance is fixed, so that the peer can begin with the same weights and inputs.
 """
 
 import contextlib
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from common.device import open_device, paddle
 
 SEED = 0
 
-open_device("cpu")
+open_device(os.environ.get(exchange.DEVICE, "cpu"))
 
 
 class Pictures:
@@ -69,7 +70,7 @@ def inference(
     network: paddle.nn.Layer,
     plan: dict,
     inputs: list[np.ndarray],
-    compiled: Compiled,
+    compiled: Callable,
     set_up: Callable = contextlib.nullcontext,
 ) -> Side:
     """A network's pass from arrays to arrays as work, compiled as `infer` does. Its outputs are the check.
@@ -87,7 +88,8 @@ def inference(
     exchange.write(folder, plan, {**weights({"network": network}), **arrays})
 
     with paddle.no_grad(), set_up():
-        compiled.compile_now(*map(paddle.to_tensor, inputs))
+        if isinstance(compiled, Compiled):  # on a card it is the network itself
+            compiled.compile_now(*map(paddle.to_tensor, inputs))
 
     def work() -> list[np.ndarray]:
         with paddle.no_grad(), set_up():

@@ -100,10 +100,10 @@ def infer(folder: str, **_) -> Side:
         with torch.no_grad():
             contextual, perceptual, generated = losses(z)
         loss = contextual + plan["perceptual_weight"] * perceptual
-        contextual, perceptual = (torch.stack(column).numpy() for column in zip(*history, strict=True))
+        contextual, perceptual = (torch.stack(column).cpu().numpy() for column in zip(*history, strict=True))
         return {
-            "loss": loss.numpy(), "contextual": contextual, "perceptual": perceptual,
-            f"{exchange.LATER}generated": generated.numpy(),
+            "loss": loss.cpu().numpy(), "contextual": contextual, "perceptual": perceptual,
+            f"{exchange.LATER}generated": generated.cpu().numpy(),
         }  # fmt: skip
 
     return Side(work, work())

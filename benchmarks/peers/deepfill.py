@@ -121,7 +121,9 @@ def reduce(x, height, width):
     """TensorFlow's nearest with corners aligned."""
     for axis, (size, smaller) in ((2, (x.shape[2], height)), (3, (x.shape[3], width))):
         step = (size - 1) / (smaller - 1) if smaller > 1 else 0.0
-        x = x.index_select(axis, torch.floor(torch.arange(smaller, dtype=torch.float32) * step + 0.5).long())
+        x = x.index_select(
+            axis, torch.floor(torch.arange(smaller, dtype=torch.float32, device=x.device) * step + 0.5).long()
+        )
     return x
 
 

@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.exchange import Side, losses_of_steps
+from benchmarks.exchange import DEVICE, Side, losses_of_steps
 
+device = torch.device("cuda" if os.environ.get(DEVICE) == "gpu" else "cpu")
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 # In the peer's favour: the softmax of contextual attention leaves numbers below 1e-38, with which its products would
 # take three times as long. Paddle's softmax has no exponents below -64.
@@ -30,11 +31,11 @@ def fill(network: nn.Module, tensors: dict[str, np.ndarray], name: str) -> nn.Mo
     missing = [key for key in missing if not key.endswith("num_batches_tracked")]
     if missing or extra:
         raise ValueError(f"{name}: missing {missing}, left over {extra}")
-    return network
+    return network.to(device)
 
 
 def tensor(array: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array))
+    return torch.from_numpy(np.ascontiguousarray(array)).to(device)
 
 
 def adam(network: nn.Module, settings: dict) -> torch.optim.Adam:
@@ -58,7 +59,7 @@ def inference(network: nn.Module, tensors: dict[str, np.ndarray]) -> Side:
 
     def work() -> list[np.ndarray]:
         with torch.inference_mode():
-            outputs = network(*(torch.from_numpy(array) for array in inputs))
-        return [output.numpy() for output in (outputs if isinstance(outputs, tuple) else [outputs])]
+            outputs = network(*(torch.from_numpy(array).to(device) for array in inputs))
+        return [output.cpu().numpy() for output in (outputs if isinstance(outputs, tuple) else [outputs])]
 
     return Side(work, {f"output{number}": output for number, output in enumerate(work())})
