@@ -59,7 +59,7 @@ def _add_bias(x, bias):
     """[N, C, H, W] plus [C] or None, for several pictures by a 1x1 convolution of ones, 2.5 times faster."""
     if bias is None:
         return x
-    if x.shape[0] == 1:
+    if x.shape[0] == 1 or not paddle.in_dynamic_mode():
         return x + bias.reshape([1, -1, 1, 1])
     return x + functional.conv2d(paddle.ones([x.shape[0], 1, *x.shape[2:]], x.dtype), bias.reshape([-1, 1, 1, 1]))
 
@@ -80,6 +80,11 @@ def _pad(layer: nn.Layer, x) -> tuple:
         lines = paddle.split(x, [*[1] * (before + 1), rest, *[1] * (after + 1)], axis)
         x = paddle.concat([*lines[before:0:-1], x, *lines[-2 : -2 - after : -1]], axis)
     return x, [0, 0, 0, 0]
+
+
+def _is(x, sides: list[int]) -> bool:
+    """Whether a map has those sides; of one that is traced they may be unknown."""
+    return all(isinstance(side, int) for side in x.shape[2:]) and list(x.shape[2:]) == list(sides)
 
 
 class Adopting:
@@ -120,10 +125,11 @@ def _turned(sides: list[int], layer: nn.Conv2D) -> list[int]:
 
 
 class Convolution(Adopting, nn.Conv2D):
-    """Any other convolution: by `winograd` where that pays, its bias by `_add_bias`.
+    """Any other convolution: by `winograd` where that pays, its bias by `_add_bias`; of a whole map as one product.
 
     3x3 256 -> 256 is twice as fast, dilated or not, 128 -> 128 1.7 times; 5x5 of stride 2 2.4 times (128 -> 256 at
-    16 px, 256 -> 512 at 8 px, batch 64), 4x4 of stride 2 as much there and 1.7 times with batch 16.
+    16 px, 256 -> 512 at 8 px, batch 64), 4x4 of stride 2 as much there and 1.7 times with batch 16. From 4x4 512 to a
+    point 4000 it is 11 times as fast.
     """
 
     @staticmethod
@@ -131,6 +137,10 @@ class Convolution(Adopting, nn.Conv2D):
         return _is_plain(layer, nn.Conv2D)
 
     def forward(self, x):
+        if _is(x, self._kernel_size) and not any(_sides(self)):
+            y = paddle.matmul(x.flatten(1), self.weight.flatten(1), transpose_y=True)
+            y = y if self.bias is None else y + self.bias
+            return y.reshape([-1, self.weight.shape[0], 1, 1])
         if not paddle.in_dynamic_mode():
             return nn.Conv2D.forward(self, x)
         sides = _sides(self)
@@ -146,13 +156,19 @@ class Convolution(Adopting, nn.Conv2D):
 
 
 class TransposedConvolution(Adopting, nn.Conv2DTranspose):
-    """A transposed convolution, likewise: 5x5 and 4x4 of stride 2 are 1.9 times as fast at 4 and 8 px, batch 64."""
+    """A transposed convolution, likewise: 5x5 and 4x4 of stride 2 are 1.9 times as fast at 4 and 8 px, batch 64.
+
+    From a point 4000 to 4x4 512 it is 12 times as fast.
+    """
 
     @staticmethod
     def fits(layer: nn.Layer) -> bool:
         return _is_plain(layer, nn.Conv2DTranspose) and layer._dilation == [1, 1] and layer.output_padding in (0, 1)
 
     def forward(self, x, output_size=None):
+        if _is(x, [1, 1]) and not any(_sides(self)) and self.output_padding == 0 and output_size is None:
+            y = paddle.matmul(x.flatten(1), self.weight.flatten(1)).reshape([-1, *self.weight.shape[1:]])
+            return _add_bias(y, self.bias)
         if not paddle.in_dynamic_mode() or output_size is not None:
             return nn.Conv2DTranspose.forward(self, x, output_size)
         (above, below, left, right), extra = _sides(self), self.output_padding

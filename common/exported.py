@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 
 from common.checkpoint import replace_whole
+from common.cpu import Convolution, TransposedConvolution
 from common.device import paddle
 from common.errors import UserError, first_line
 
@@ -119,22 +120,31 @@ class LeakyMaximum(nn.Layer):
 
 @contextlib.contextmanager
 def _readable(network: nn.Layer):
-    """Within it the network's leaky ReLUs are `LeakyMaximum`, which everything that reads its program understands.
+    """Within it some of the network's layers are equal ones that everything which reads its program does well.
 
     The slope of a leaky ReLU in Paddle 3's programs is taken for another kind of number: oneDNN's fusion with the
-    convolution before it ends the process, and paddle2onnx writes the slope 0.01.
+    convolution before it ends the process, and paddle2onnx writes the slope 0.01. A convolution between a whole map and
+    a point takes oneDNN five times as long as the product that it is.
     """
     swapped = []
     for parent in network.sublayers(include_self=True):
         for name, layer in list(parent.named_children()):
-            if type(layer) is nn.LeakyReLU:
+            instead = _stand_in(layer)
+            if instead is not None:
                 swapped.append((parent, name, layer))
-                parent.add_sublayer(name, LeakyMaximum(layer._negative_slope))
+                parent.add_sublayer(name, instead)
     try:
         yield
     finally:
         for parent, name, layer in swapped:
             parent.add_sublayer(name, layer)
+
+
+def _stand_in(layer: nn.Layer) -> nn.Layer | None:
+    if type(layer) is nn.LeakyReLU:
+        return LeakyMaximum(layer._negative_slope)
+    kinds = [kind for kind in (Convolution, TransposedConvolution) if kind.fits(layer)]
+    return kinds[0](layer) if kinds else None
 
 
 @contextlib.contextmanager

@@ -90,6 +90,20 @@ def test_equal_in_outputs_and_gradients(name, shape, kind, always):
         assert np.abs(ours - theirs).max() <= TOLERANCE[kind] * np.abs(theirs).max()
 
 
+@pytest.mark.parametrize("bias", [None, False])
+@pytest.mark.parametrize("count", [1, 3])
+def test_between_a_map_and_a_point(count, bias):
+    paddle.seed(0)
+    down, up = nn.Conv2D(8, 20, [4, 3], bias_attr=bias), nn.Conv2DTranspose(20, 6, [4, 3], bias_attr=bias)
+    network = nn.Sequential(down, nn.Tanh(), up)
+    x = np.random.default_rng(0).standard_normal((count, 8, 4, 3)).astype("float32")
+    stock = results(network, x, by_chance)
+    cpu.accelerate(network)
+    for ours, theirs in zip(results(network, x, by_chance), stock, strict=True):
+        assert ours.shape == theirs.shape
+        assert np.abs(ours - theirs).max() <= 1e-5 * np.abs(theirs).max()
+
+
 @pytest.mark.parametrize("channels", [(256, 256, 3), (130, 100, 5)])
 def test_precise_enough_when_wide(channels, always):
     paddle.seed(0)
