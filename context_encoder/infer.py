@@ -1,5 +1,7 @@
 """Completes photos of any size, with holes of any place and size, with a trained Context Encoder.
 
+python -m context_encoder.infer --demo
+
 python -m context_encoder.infer --weights WEIGHTS --input PHOTO --mask HOLE --output OUT.png
 
 python -m context_encoder.infer --weights WEIGHTS --input FOLDER --mask regions --output FOLDER
@@ -12,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from common import completion, photos
+from common import completion, demo, photos
 from common.blending import Blend
 from common.checkpoint import build_network, load_network, read_weights
 from common.compiled import compile_network
@@ -22,6 +24,8 @@ from common.errors import UserError, one_line_errors
 from common.windows import WindowMode, plan
 from context_encoder.holes import center
 from context_encoder.model import ContextEncoder
+from data import EXAMPLES
+from weights import bundled
 
 import paddle
 
@@ -33,12 +37,14 @@ LARGEST_REGION = 0.5  # share of a side: holes of random regions cover up to a q
 class Options:
     """Complete one photo, or a folder of them."""
 
-    weights: Path
+    weights: Path | None = None
     """what `train` or `convert` wrote"""
-    input: Path
+    input: Path | None = None
     """a picture, or a folder of pictures"""
-    output: Path
+    output: Path | None = None
     """a picture to write, or a folder if the input is one; PNG keeps the known pixels exactly"""
+    demo: bool = False
+    """needs nothing else: bundled weights, bundled pictures, results in demo_context_encoder/ or the output"""
     mask: str = "center"
     """the hole: a picture (white is hole), a folder of pictures named as the photos, or center, random, freeform,
     blocks, regions, noise"""
@@ -244,6 +250,9 @@ def main(argv: list[str] | None = None) -> None:
     """The command line. Exit status 1 if any photo of a folder failed."""
     options = tyro.cli(Options, args=argv, prog="python -m context_encoder.infer", description=__doc__)
     at_least(options, batch_size=1, seed=0)
+    options = demo.fill(
+        options, "context_encoder", bundled, input=EXAMPLES / "faces", mask=str(EXAMPLES / "holes"), invert_mask=False
+    )
     if not options.input.exists():
         raise UserError(f"there is no picture or folder {options.input}")
     place = open_device(options.device)
@@ -258,7 +267,13 @@ def main(argv: list[str] | None = None) -> None:
     if options.input.is_file():
         windows = partial(plan, **trained_on(network), window=options.window)
         photos.complete_file(options.input, options.output, find_hole, fill, windows)
-    elif photos.complete_folder(options.input, options.output, find_hole, fill, options.weights, options.skip_existing):
+        return
+    failed = photos.complete_folder(
+        options.input, options.output, find_hole, fill, options.weights, options.skip_existing
+    )
+    if options.demo:
+        demo.show_completed(options.input, options.mask, options.output)
+    if failed:
         raise SystemExit(1)
 
 

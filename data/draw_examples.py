@@ -15,10 +15,10 @@ from PIL import Image
 
 from common.errors import UserError, one_line_errors
 from common.images import ALIGNED, crop_square, read_image, write_image
+from data import EXAMPLES
 from data.faces import draw_face
 from data.streets import draw_street
 
-FOLDER = Path(__file__).parent / "examples"
 EYES = ((203.5, 101.5), (246.5, 103.5))  # x, y of her eyes in the portrait, px; read off it
 ABOVE = 30  # px of background added to the portrait
 CLOSE_PX = 192  # side of the face to sketch on, cut closer
@@ -32,7 +32,7 @@ class Options:
 
     portrait: Path
     """the portrait of scikit-image, 512 x 512 px"""
-    output: Path = FOLDER
+    output: Path = EXAMPLES
     """folder to write"""
 
 

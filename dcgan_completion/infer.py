@@ -1,5 +1,7 @@
 """Completes the face in a photo of any size, by searching the latent space of a trained DCGAN.
 
+python -m dcgan_completion.infer --demo
+
 python -m dcgan_completion.infer --weights WEIGHTS --input PHOTO --mask HOLE --output OUT.png
 
 python -m dcgan_completion.infer --weights WEIGHTS --input FOLDER --mask center --output FOLDER
@@ -18,18 +20,20 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
-from common import blending, cpu, photos
+from common import blending, cpu, demo, photos
 from common.blending import Blend
 from common.checkpoint import build_network, load_network, read_weights
 from common.config import at_least
 from common.device import describe, open_device
 from common.errors import UserError, one_line_errors
 from common.images import SUFFIXES, from_network, read_image, to_network, write_image
+from data import EXAMPLES
 from dcgan_completion import evolution, face
 from dcgan_completion.face import Face
 from dcgan_completion.holes import KINDS, LOWRES, hole
 from dcgan_completion.model import Discriminator, Generator
 from dcgan_completion.search import PRESETS, Found, Settings, chance, search
+from weights import bundled
 
 SHOWN = 4  # photos of a folder in the pictures of the search
 UNLIKE = 1.5  # times the error on held-out faces: known pixels matched so badly are no such face
@@ -39,12 +43,14 @@ UNLIKE = 1.5  # times the error on held-out faces: known pixels matched so badly
 class Options:
     """Complete the face in one photo, or in each of a folder."""
 
-    weights: Path
+    weights: Path | None = None
     """what `train` or `convert` wrote"""
-    input: Path
+    input: Path | None = None
     """a picture, or a folder of pictures"""
-    output: Path
+    output: Path | None = None
     """a picture to write, or a folder if the input is one; PNG keeps the known pixels exactly"""
+    demo: bool = False
+    """needs nothing else: bundled weights, bundled pictures, results in demo_dcgan_completion/ or the output"""
     preset: str = "suite"
     """how z is searched: suite, article, bamos, yeh2017, authors-repo; sets what the flags of `search` do not"""
     mask: str = "center"
@@ -387,6 +393,9 @@ def check(options: Options) -> dict:
 def main(argv: list[str] | None = None) -> None:
     """The command line. Exit status 1 if any photo of a folder failed."""
     options = parse(Options, argv, "python -m dcgan_completion.infer", __doc__)
+    brought = {"input": EXAMPLES / "faces", "mask": str(EXAMPLES / "holes"), "invert_mask": False}
+    aligned = {"eyes": None, "eyes_file": None, "face": None}  # the bundled faces are where training had them
+    options = demo.fill(options, "dcgan_completion", bundled, **brought, **aligned)
     eyes = check(options)
     place = open_device(options.device)
     nets = load(options.weights)
@@ -415,7 +424,10 @@ def main(argv: list[str] | None = None) -> None:
         names, jobs = [str(photo) for photo, _ in ready], [job for _, job in ready]
         return complete_jobs(nets, jobs, names, options, next(stems, None))
 
-    if photos.each_in_folder(options.input, options.output, read, work, options.weights, options.skip_existing):
+    failed = photos.each_in_folder(options.input, options.output, read, work, options.weights, options.skip_existing)
+    if options.demo:
+        demo.show_completed(options.input, options.mask, options.output)
+    if failed:
         raise SystemExit(1)
 
 

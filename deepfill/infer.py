@@ -1,5 +1,7 @@
 """Completes photos of any size, with holes of any shape, and with a sketch of what should be there.
 
+python -m deepfill.infer --demo
+
 python -m deepfill.infer --weights WEIGHTS --input PHOTO --mask HOLE --output OUT.png
 
 python -m deepfill.infer --weights WEIGHTS --input PHOTO --mask HOLE --sketch LINES --output OUT.png
@@ -7,14 +9,14 @@ python -m deepfill.infer --weights WEIGHTS --input PHOTO --mask HOLE --sketch LI
 python -m deepfill.infer --weights WEIGHTS --input FOLDER --mask freeform --output FOLDER
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import tyro
 
-from common import completion, photos
+from common import completion, demo, photos
 from common.blending import Blend
 from common.checkpoint import build_network, load_network, read_weights
 from common.compiled import compile_network
@@ -23,8 +25,10 @@ from common.device import describe, open_device
 from common.errors import UserError, one_line_errors
 from common.images import read_image, resize, show_hole, to_network, write_image
 from common.windows import WindowMode, plan
+from data import EXAMPLES
 from deepfill import flow, sketch
 from deepfill.model import Generator
+from weights import bundled
 
 import paddle
 
@@ -36,12 +40,14 @@ LARGEST_HOLE = 0.5  # share of the side that the rectangles of training cover
 class Options:
     """Complete one photo, or a folder of them."""
 
-    weights: Path
+    weights: Path | None = None
     """what `train` or `convert` wrote"""
-    input: Path
+    input: Path | None = None
     """a picture, or a folder of pictures"""
-    output: Path
+    output: Path | None = None
     """a picture to write, or a folder if the input is one; PNG keeps the known pixels exactly"""
+    demo: bool = False
+    """needs nothing else: bundled weights, bundled pictures, results in demo_deepfill/ or the output"""
     mask: str = "freeform"
     """the hole: a picture (white is hole), a folder of pictures named as the photos, or center, random, freeform,
     blocks, regions, noise"""
@@ -192,6 +198,8 @@ def main(argv: list[str] | None = None) -> None:
     """The command line. Exit status 1 if any photo of a folder failed."""
     options = tyro.cli(Options, args=argv, prog="python -m deepfill.infer", description=__doc__)
     at_least(options, batch_size=1, seed=0)
+    brought = {"input": EXAMPLES / "faces", "mask": str(EXAMPLES / "holes"), "invert_mask": False, "sketch": None}
+    options = demo.fill(options, "deepfill", bundled, **brought)
     check(options)
     place = open_device(options.device)
     network = load(options.weights)
@@ -203,6 +211,13 @@ def main(argv: list[str] | None = None) -> None:
         print("note: partial convolutions see nothing in a hole, and so no sketch either; it will change nothing")
     if network.arguments["guided"] and not options.sketch:
         print("note: these weights take a sketch (--sketch); without one the hole is free of lines")
+    failed = complete_demo(network, options) if options.demo else complete_input(network, options)
+    if failed:
+        raise SystemExit(1)
+
+
+def complete_input(network: Generator, options: Options) -> int:
+    """Completes the photo or the photos of a command. Returns the number that failed."""
     lines: dict[int, np.ndarray] = {}  # of the photos whose holes were found, by the holes' identities
 
     def find_hole(photo: Path, image: np.ndarray, index: int = 0) -> np.ndarray:
@@ -224,8 +239,31 @@ def main(argv: list[str] | None = None) -> None:
             hole = find_hole(options.input, image)
             write_image(options.offsets, show_offsets(network, image, hole, lines.get(id(hole))))
             print(f"written: {options.offsets}")
-    elif photos.complete_folder(options.input, options.output, find_hole, fill, options.weights, options.skip_existing):
-        raise SystemExit(1)
+        return 0
+    return photos.complete_folder(
+        options.input, options.output, find_hole, fill, options.weights, options.skip_existing
+    )
+
+
+def complete_demo(network: Generator, options: Options) -> int:
+    """Completes the bundled faces, and the one with a sketch if the network takes any. Returns the number that failed.
+
+    Faces are seen by windows around the holes: those show a face as large as training with `center108` did, the whole
+    of an aligned photo shows it smaller. The face to sketch on is cut as in training.
+    """
+    closer = "hole" if options.window == "auto" else options.window
+    failed = complete_input(network, replace(options, window=closer))
+    demo.show_completed(options.input, options.mask, options.output)
+    if network.arguments["guided"]:
+        files = [EXAMPLES / "sketch" / f"{name}.png" for name in ("face", "hole", "lines")]
+        output = options.output / "sketch" / files[0].name
+        complete_input(network, replace(options, input=files[0], mask=str(files[1]), sketch=files[2], output=output))
+        image = read_image(files[0])
+        hole = photos.hole_for(files[0], image, str(files[1]))
+        freely = complete(network, image, hole, None, options.blend, options.window)
+        row = [show_hole(image, hole), read_image(files[2]), freely, read_image(output), image]
+        demo.write_sheet(output.parent, [row], ["input", "lines", "without lines", "ours, with lines", "truth"])
+    return failed
 
 
 def check(options: Options) -> None:

@@ -1,5 +1,7 @@
 """Completes photos of any size with a trained network.
 
+python -m glcic.infer --demo
+
 python -m glcic.infer --weights WEIGHTS --input PHOTO --mask HOLE --output OUT.png
 
 python -m glcic.infer --weights WEIGHTS --input FOLDER --mask random --output FOLDER
@@ -12,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from common import completion, photos
+from common import completion, demo, photos
 from common.blending import Blend
 from common.checkpoint import build_network, load_network, read_weights
 from common.compiled import compile_network
@@ -20,7 +22,9 @@ from common.config import at_least
 from common.device import describe, open_device
 from common.errors import UserError, one_line_errors
 from common.windows import WindowMode, plan
+from data import EXAMPLES
 from glcic.model import STRIDE, CompletionNetwork
+from weights import bundled
 
 import paddle
 
@@ -29,12 +33,14 @@ import paddle
 class Options:
     """Complete one photo, or a folder of them."""
 
-    weights: Path
+    weights: Path | None = None
     """what `train` or `convert` wrote"""
-    input: Path
+    input: Path | None = None
     """a picture, or a folder of pictures"""
-    output: Path
+    output: Path | None = None
     """a picture to write, or a folder if the input is one; PNG keeps the known pixels exactly"""
+    demo: bool = False
+    """needs nothing else: bundled weights, bundled pictures, results in demo_glcic/ or the output"""
     mask: str = "center"
     """the hole: a picture (white is hole), a folder of pictures named as the photos, or center, random, freeform,
     blocks, regions, noise"""
@@ -128,6 +134,9 @@ def main(argv: list[str] | None = None) -> None:
     """The command line. Exit status 1 if any photo of a folder failed."""
     options = tyro.cli(Options, args=argv, prog="python -m glcic.infer", description=__doc__)
     at_least(options, batch_size=1, seed=0)
+    options = demo.fill(
+        options, "glcic", bundled, input=EXAMPLES / "faces", mask=str(EXAMPLES / "holes"), invert_mask=False
+    )
     if not options.input.exists():
         raise UserError(f"there is no picture or folder {options.input}")
     place = open_device(options.device)
@@ -143,7 +152,13 @@ def main(argv: list[str] | None = None) -> None:
         windows = partial(plan, **trained_on(network), window=options.window)
         megabytes = partial(memory_megabytes, network, batch_size=options.batch_size)
         photos.complete_file(options.input, options.output, find_hole, fill, windows, megabytes)
-    elif photos.complete_folder(options.input, options.output, find_hole, fill, options.weights, options.skip_existing):
+        return
+    failed = photos.complete_folder(
+        options.input, options.output, find_hole, fill, options.weights, options.skip_existing
+    )
+    if options.demo:
+        demo.show_completed(options.input, options.mask, options.output)
+    if failed:
         raise SystemExit(1)
 
 

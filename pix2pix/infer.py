@@ -1,26 +1,30 @@
 """Translates pictures of any size with a trained network; no pair is needed.
 
+python -m pix2pix.infer --demo
+
 python -m pix2pix.infer --weights WEIGHTS --input PICTURE --output OUT.png
 
 python -m pix2pix.infer --weights WEIGHTS --input FOLDER --output FOLDER
 """
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import tyro
 
-from common import photos
+from common import demo, photos
 from common.checkpoint import build_network, load_network, read_weights
 from common.compiled import compile_network
 from common.device import describe, open_device
 from common.errors import UserError, one_line_errors
-from common.images import read_image, resize, write_image
+from common.images import find_images, read_image, resize, write_image
+from data import EXAMPLES
 from pix2pix import encoding
 from pix2pix.model import build_generator
+from weights import bundled
 
 import paddle
 from paddle import nn
@@ -34,12 +38,14 @@ SMALL_PX = 32  # below this a picture is as good as nothing to a network that ha
 class Options:
     """Translate one picture, or a folder of them."""
 
-    weights: Path
+    weights: Path | None = None
     """what `train` or `convert` wrote"""
-    input: Path
+    input: Path | None = None
     """a picture, or a folder of pictures"""
-    output: Path
+    output: Path | None = None
     """a picture to write, or a folder if the input is one"""
+    demo: bool = False
+    """needs nothing else: bundled weights, bundled pictures, results in demo_pix2pix/ or the output"""
     half: Literal["whole", "left", "right"] = "whole"
     """take this half of each picture, for pairs that stand side by side in one file"""
     norm: Statistics = "paper"
@@ -212,16 +218,44 @@ def translate_folder(generator: nn.Layer, options: Options) -> int:
     )
 
 
+def load_compiled(options: Options) -> nn.Layer:
+    """The generator of the options' weights, compiled where it can be and may be."""
+    generator = load(options.weights)
+    return generator if options.plain else compiled(generator, options.norm)
+
+
+def translate_examples(options: Options) -> int:
+    """Translates the bundled pictures that the weights' direction takes, into a subfolder. Returns how many failed."""
+    generator = load_compiled(options)
+    direction = generator.facts["direction"]
+    source = EXAMPLES / ("labels" if direction == "label-to-photo" else "streets")
+    options = replace(options, input=source, output=options.output / direction.replace("-", "_"))
+    failed = translate_folder(generator, options)
+    rows = []
+    for path, result in photos.result_files(find_images(source), source, options.output).items():
+        photo, label = (read_image(EXAMPLES / name) for name in (f"streets/{path.stem}.jpg", f"labels/{path.stem}.png"))
+        given, truth = encoding.as_pair(photo if direction == "grey-to-colour" else (photo, label), direction)
+        rows.append([given, read_image(result), truth])
+    demo.write_sheet(options.output, rows, ["input", "ours", "truth"])
+    return failed
+
+
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
     """The command line. Exit status 1 if any picture of a folder failed."""
     options = tyro.cli(Options, args=argv, prog="python -m pix2pix.infer", description=__doc__)
+    files = [options.weights] if options.weights else []
+    options = demo.fill(options, "pix2pix", bundled, input=EXAMPLES, half="whole")
     if not options.input.exists():
         raise UserError(f"there is no picture or folder {options.input}")
     place = open_device(options.device)
-    generator = load(options.weights)
-    generator = generator if options.plain else compiled(generator, options.norm)
     print(describe(place))
+    if options.demo:
+        failed = sum(translate_examples(replace(options, weights=file)) for file in files or bundled("pix2pix"))
+        if failed:
+            raise SystemExit(1)
+        return
+    generator = load_compiled(options)
     if options.input.is_file():
         translate_file(generator, options)
     elif translate_folder(generator, options):

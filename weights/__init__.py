@@ -44,3 +44,18 @@ def find(name: str, folder: Path = FOLDER) -> Path:
 def of_paper(paper: str, folder: Path = FOLDER) -> list[str]:
     """The names of a paper's weights, the folder's name being the paper's."""
     return [name for name, about in read_manifest(folder).items() if about["paper"] == paper]
+
+
+def bundled(paper: str, folder: Path = FOLDER) -> list[Path]:
+    """The files of a paper's weights, each after a look at its checksum.
+
+    Raises:
+        UserError: there are none (yet), or one of them is not the file that was packed.
+    """
+    names = of_paper(paper, folder)
+    if not names:
+        raise UserError(
+            f"there are no weights of {paper} in {folder} yet; give --weights FILE, such as `python -m {paper}.train "
+            "quick` writes"
+        )
+    return [find(name, folder) for name in names]
