@@ -23,12 +23,13 @@ from tqdm import tqdm
 
 from common.device import open_device, paddle
 from common.errors import first_line
-from common.exported import TOLERANCE, trace, traced_files
+from common.exported import trace, traced_files
 
 Free = Literal["size", "batch", "nothing"]
 LOOK_SECONDS = 1.0  # of eager work, after which the cache is looked through
 BUILD_SECONDS = 10.0  # of eager work, after which a network is compiled; about what that takes
 CHECK_SECONDS = 600.0  # after which the process that checks it has failed
+TOLERANCE = 5e-4  # largest difference from the eager answer, in [-1, 1]: a sixteenth of a grey level of 8 bits
 CACHE_BYTES = 2 * 2**30
 ABANDONED_SECONDS = 86_400.0  # after which a folder that was being written belongs to a process that was killed
 OF_NO_CONSEQUENCE = {"_full_name", "_name", "_built", "_device", "_original_funcs", "facts"}  # attributes of layers

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from common.checkpoint import replace_whole
-from common.cpu import Convolution, TransposedConvolution
+from common.cpu import Convolution, InstanceNorm, TransposedConvolution
 from common.device import paddle
 from common.errors import UserError, first_line
 
@@ -124,7 +124,8 @@ def _readable(network: nn.Layer):
 
     The slope of a leaky ReLU in Paddle 3's programs is taken for another kind of number: oneDNN's fusion with the
     convolution before it ends the process, and paddle2onnx writes the slope 0.01. A convolution between a whole map and
-    a point takes oneDNN five times as long as the product that it is.
+    a point takes oneDNN five times as long as the product that it is; reflected padding and instance normalisation run
+    on one core.
     """
     swapped = []
     for parent in network.sublayers(include_self=True):
@@ -143,7 +144,7 @@ def _readable(network: nn.Layer):
 def _stand_in(layer: nn.Layer) -> nn.Layer | None:
     if type(layer) is nn.LeakyReLU:
         return LeakyMaximum(layer._negative_slope)
-    kinds = [kind for kind in (Convolution, TransposedConvolution) if kind.fits(layer)]
+    kinds = [kind for kind in (Convolution, TransposedConvolution, InstanceNorm) if kind.fits(layer)]
     return kinds[0](layer) if kinds else None
 
 

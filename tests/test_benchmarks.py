@@ -77,7 +77,7 @@ class Scripted:
 def test_sides_take_turns_with_equal_work_after_warming_up(monkeypatch):
     monkeypatch.setattr(pairs, "PAUSE_SECONDS", 0)
     asked = []
-    found = take_turns(Scripted("A", 0.3, asked), Scripted("B", 0.12, asked), 3)
+    found = take_turns([Scripted("A", 0.3, asked), Scripted("B", 0.12, asked)], 3)
     repeats = 5  # of the faster, 0.12 s, until half a second is full
     assert asked == [("A", 1), ("B", 1)] + [("A", repeats), ("B", repeats)] * 4
     assert len(found) == 3
@@ -202,6 +202,17 @@ def test_readers_are_measured_without_torch(tmp_path):
     assert {"paddlepaddle", "numpy", "opencv"} <= found["versions"].keys()
 
 
+def test_alone_there_is_no_ratio(tmp_path, capsys):
+    main(["readers", "--rounds", "2", "--threads", "1", "--alone", "--markdown", str(tmp_path / "page.md"),
+          "--json", str(tmp_path / "result.json")])  # fmt: skip
+    row = json.loads((tmp_path / "result.json").read_text())["rows"][0]
+    assert row["peer"] is None and row["ratio_median"] is None and row["ours"]["seconds"] > 0
+    assert "| readers | – | – |" in (tmp_path / "page.md").read_text()
+    with pytest.raises(SystemExit) as ended:
+        main(["growth-batch", "--alone"])
+    assert ended.value.code == 2 and "--alone" in capsys.readouterr().err
+
+
 def test_an_interpreter_without_torch_is_told(tmp_path, capsys):
     python = tmp_path / "python"
     python.write_text("#!/bin/sh\nexit 1\n")
@@ -233,7 +244,8 @@ def tiny_rows() -> list[Row]:
         for name, row in rows.items()
         if name.endswith(("-train", "-infer"))
     ]
-    attention = rows["attention"]
+    search, attention = rows["dcgan_completion-search"], rows["attention"]
+    tiny.append(Row(search.name, search.ours, search.peer, "", {**TINY["dcgan_completion"], "steps": 2}))
     tiny.append(Row(attention.name, attention.ours, attention.peer, "", {"side": 16, "channels": 4}))
     for name in ("checkpoint-save", "checkpoint-load"):
         settings = {**TINY["glcic"], **rows[name].settings, "batch_size": 4}

@@ -6,7 +6,8 @@ import numpy as np
 
 from benchmarks import exchange
 from benchmarks.exchange import Side
-from benchmarks.ours import SEED, Pictures, batch, training, weights
+from benchmarks.ours import SEED, Pictures, batch, inference, training, weights
+from common.compiled import compile_network
 from common.cpu import accelerate
 from common.images import to_network
 from dcgan_completion.config import PRESETS
@@ -44,7 +45,14 @@ def train(folder: str, **changed) -> Side:
     return training(folder, nets, optimizers, step, inputs, plan, after_updates=["generator"])
 
 
-def infer(folder: str, steps: int, **changed) -> Side:
+def infer(folder: str, **changed) -> Side:
+    """The generator on a batch of z, compiled."""
+    cfg, nets, _, plan = settings(**changed)
+    z = np.random.default_rng(SEED).uniform(-1, 1, (cfg.batch_size, cfg.z_channels)).astype(np.float32)
+    return inference(folder, nets["generator"], plan, [z], compile_network(nets["generator"], "batch"))
+
+
+def completion(folder: str, steps: int, **changed) -> Side:
     """Some updates of z, one for each picture, with the suite's settings of the search."""
     cfg, nets, _, plan = settings(**changed)
     how = replace(SEARCHES["suite"], steps=steps, restarts=1)

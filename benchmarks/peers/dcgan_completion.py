@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from benchmarks import exchange
 from benchmarks.exchange import Side
-from benchmarks.peers.networks import adam, fill, tensor, training, update
+from benchmarks.peers.networks import adam, fill, inference, tensor, training, update
 
 
 class Generator(nn.Module):
@@ -77,6 +77,12 @@ def train(folder: str, **_) -> Side:
 
 
 def infer(folder: str, **_) -> Side:
+    plan, tensors = exchange.read(folder)
+    network = fill(Generator(plan["z_channels"], plan["generator_inputs"]), tensors, "network")
+    return inference(network.eval(), tensors)
+
+
+def completion(folder: str, **_) -> Side:
     """Some updates of z by Adam, with running statistics."""
     plan, tensors = exchange.read(folder)
     generator, discriminator = (net.eval().requires_grad_(False) for net in networks(plan, tensors))

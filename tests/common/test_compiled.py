@@ -47,7 +47,7 @@ class Wrong(Network):
 
     def forward(self, image, mask, edge=None):
         made, kept = Network.forward(self, image, mask, edge)
-        return made + (0 if paddle.in_dynamic_mode() else 2e-4), kept
+        return made + (0 if paddle.in_dynamic_mode() else 1e-3), kept
 
 
 class Frozen(Network):

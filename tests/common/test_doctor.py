@@ -145,7 +145,7 @@ def test_an_old_python_gets_as_far_as_that(name):
 
 
 def test_help_and_a_wrong_flag(capsys):
-    for flags, status in ((["--help"], 0), (["--speed"], 2)):
+    for flags, status in ((["--help"], 0), (["--sped"], 2)):
         with pytest.raises(SystemExit) as stop:
             doctor.main(flags)
         assert stop.value.code == status
