@@ -47,7 +47,8 @@ class RunSettings:
     sync_batch_norm: bool = False
     """of several processes, each with a card: statistics of batch norm over the pictures of all [ours]"""
     to_static: bool = False
-    """compile the networks with paddle.jit.to_static: the same numbers, less overhead per operator on a card [ours]"""
+    """compile the networks, of stock layers, with paddle.jit.to_static: the same numbers, less overhead per operator on
+    a card [ours]"""
     plain: bool = False
     """on a CPU compute with Paddle's stock layers; else with equal ones that are faster there (common/cpu.py) [ours]"""
     on_nan: Literal["stop", "rollback"] = "stop"

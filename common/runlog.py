@@ -63,7 +63,7 @@ class Run:
         self.scalers = gradients.open_scalers(cfg.amp, optimizers)
         if cfg.sync_batch_norm:
             processes.synchronise_batch_norm(networks)
-        if not cfg.plain:
+        if not (cfg.plain or cfg.to_static):  # static graphs are of the stock layers
             for network in networks.values():
                 cpu.accelerate(network)
         self._open()

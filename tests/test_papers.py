@@ -92,12 +92,20 @@ def test_every_row_of_the_map_leads_to_code(paper):
         symbols = re.findall(r"`([\w.]+)`", row[-1])
         assert symbols, f"{row} names no symbol"
         for symbol in symbols:
-            module, _, rest = symbol.partition(".")
-            thing = importlib.import_module(f"{paper}.{module}" if (ROOT / paper / f"{module}.py").exists() else module)
-            for part in rest.split("."):
-                if isinstance(thing, type) and dataclasses.is_dataclass(thing) and part in thing.__dataclass_fields__:
-                    break
-                thing = getattr(thing, part) if hasattr(thing, part) else importlib.import_module(f"{module}.{part}")
+            try:
+                find(paper, symbol)
+            except ImportError:
+                pytest.fail(f"{paper}/README.md, Map: {symbol} leads to no code")
+
+
+def find(paper, symbol):
+    """What a name of the map stands for. Raises ImportError if there is no such thing."""
+    module, _, rest = symbol.partition(".")
+    thing = importlib.import_module(f"{paper}.{module}" if (ROOT / paper / f"{module}.py").exists() else module)
+    for part in rest.split("."):
+        if isinstance(thing, type) and dataclasses.is_dataclass(thing) and part in thing.__dataclass_fields__:
+            break
+        thing = getattr(thing, part) if hasattr(thing, part) else importlib.import_module(f"{module}.{part}")
 
 
 @pytest.mark.parametrize("paper", PAPERS)
@@ -164,7 +172,8 @@ def test_static_graphs_learn_the_same(paper, tmp_path):
     data_dir, states = train.draw_pictures(tmp_path / "data", count=20), []
     for static in (False, True):
         folder = tmp_path / f"run{static}"
-        cfg = dataclasses.replace(tiny.TINY, data_dir=data_dir, run_dir=folder, device="cpu", to_static=static)
+        how = {"data_dir": data_dir, "run_dir": folder, "device": "cpu", "plain": True, "to_static": static}
+        cfg = dataclasses.replace(tiny.TINY, **how)
         train.train(cfg)
         states.append(load_file(newest_state(folder / "checkpoints") / "state.safetensors"))
     plain, static = states
