@@ -173,14 +173,16 @@ class Run:
             total=self.cfg.total_steps, initial=self.step, desc=f"{self.paper} {self.cfg.preset}".strip(), unit="step",
             mininterval=0.5 if sys.stderr.isatty() else 30, dynamic_ncols=True, disable=not self.writes,
         )  # fmt: skip
-        stop = False
+        stop, waited = False, 0.0
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._bar)
             if self.cfg.to_static:
                 stack.enter_context(_compiled(self.networks.values()))
             stack.callback(lambda: stream.close())
             while not (stop or self.complete):
+                asked = time.monotonic()
                 batch = next(stream)
+                waited += time.monotonic() - asked
                 paddle.seed(_step_seed(self.cfg.seed, self.step + self.skipped))
                 with gradients.mixed_precision(self.cfg.amp, self.optimizers, self.scalers):
                     yield self.step, batch
@@ -201,6 +203,9 @@ class Run:
                     self._roll_back(problem)
                     stream.close()
                     stream = batches(self.step + self.skipped)
+        if self.writes:
+            spent = time.monotonic() - self._started
+            print(f"{spent / 60:.1f} min, {waited / spent:.1%} of it waiting for pictures")
 
     def _due(self) -> tuple[bool, bool]:
         """Whether to stop, and whether to save. Several processes decide together, every RECORD_STEPS steps."""

@@ -154,7 +154,7 @@ def address(tmp_path_factory):
 @pytest.fixture(scope="module")
 def browser():
     playwright = pytest.importorskip(
-        "playwright.sync_api", reason='the browser needs Playwright: pip install -e ".[demo]"'
+        "playwright.sync_api", reason="the browser needs Playwright: pip install playwright"
     )
     if not CHROMIUM:
         pytest.skip("Chromium is not installed: apt-get install chromium")

@@ -4,8 +4,10 @@ import dataclasses
 import itertools
 import json
 import os
+import re
 import resource
 import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import pytest
 
 from common import checkpoint
 from common.config import RunSettings
+from common.cpu import Convolution
 from common.errors import DivergedError, UserError
 from common.runlog import Run, read_stats
 
@@ -264,3 +267,29 @@ def test_a_full_disk_is_one_line_and_the_checkpoint_before_stays(tmp_path):
     assert checkpoint.newest_state(tmp_path / "checkpoints").name == "step_0000002"
     run = new_run(tmp_path, width=64)
     assert run.step == 2
+
+
+def test_the_share_of_time_that_waits_for_pictures_is_told(tmp_path, capsys):
+    """Batches that take 20 ms and steps that take 20 ms: about a half."""
+
+    def slowly(first):
+        for batch in numbers(first):
+            time.sleep(0.02)
+            yield batch
+
+    run = new_run(tmp_path, total_steps=20, save_minutes=60)
+    with run:
+        for _ in run.steps(slowly):
+            time.sleep(0.02)
+    share = float(re.search(r"min, ([\d.]+)% of it waiting for pictures", capsys.readouterr().out)[1])
+    assert 25 < share < 60
+
+
+@pytest.mark.parametrize(("how", "swapped"), [({}, True), ({"plain": True}, False), ({"to_static": True}, False)])
+def test_layers_that_are_faster_on_a_cpu_are_swapped_in_unless_plain(tmp_path, how, swapped):
+    paddle.set_device("cpu")
+    net = paddle.nn.Sequential(paddle.nn.Conv2D(3, 4, 3))
+    cfg = Settings(run_dir=tmp_path, **how)
+    Run(cfg, "paper", {"n": net}, {"n": paddle.optimizer.Adam(parameters=net.parameters())})
+    assert isinstance(net[0], Convolution) is swapped
+    assert json.loads((tmp_path / "options.json").read_text())["plain"] is how.get("plain", False)
