@@ -187,7 +187,8 @@ def complete(photo, editor, mask_file, invert, sketch_file, paper, blend, window
         gr.Info("Only DeepFill v2 follows lines; the sketch was left out.")
     before = np.where(hole[..., None], side_by_side.checkers(*hole.shape), image)
     told_of = (
-        f"**{result.label}**: {result.seconds:.1f} s for {hole.mean():.1%} of {image.shape[1]} × {image.shape[0]} px"
+        f"**{result.label}**: {side_by_side.told_seconds(result.seconds)} for {hole.mean():.1%} of "
+        f"{image.shape[1]} × {image.shape[0]} px"
     )
     files = keep("completed.png", result.picture), keep("hole.png", hole.astype(np.uint8) * 255)
     return (before, result.picture), told_of, *files

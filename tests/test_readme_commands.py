@@ -32,8 +32,9 @@ READMES = sorted(
     path.relative_to(ROOT).as_posix()
     for pattern in ("*.md", "*/*.md", "data/*/*.md")
     for path in ROOT.glob(pattern)
-    if not path.relative_to(ROOT).parts[0].startswith((".", "runs"))
+    if not path.relative_to(ROOT).parts[0].startswith((".", "runs")) and not path.name.endswith(".zh-CN.md")
 )
+TRANSLATIONS = {"README.zh-CN.md": "README.md"}
 PAPERS = sorted(path.parent.name for path in ROOT.glob("*/infer.py"))
 EXAMPLE = "glcic"  # stands for the NAME of a paper to come
 BEGINNINGS = ("python ", "pip ", "pytest", ". ")
@@ -423,6 +424,16 @@ def told(name: str, arguments: list[str]) -> str:
         if word == "--output" and not name.endswith(".train") and not Path(arguments[n + 1]).exists():
             return f"does not write {arguments[n + 1]}"
     return ""
+
+
+@pytest.mark.parametrize("readme", TRANSLATIONS)
+def test_a_translation_shows_the_same_commands(readme):
+    """All of its own are the original's, and it has all blocks of those."""
+    original = TRANSLATIONS[readme]
+    assert set(commands_of(readme)) <= set(commands_of(original))
+    blocks = [re.findall(r"^```\n(.*?)^```", (ROOT / name).read_text(), re.M | re.S) for name in (readme, original)]
+    shown = [[re.split(r"\s{3,}", line)[0] for block in each for line in block.splitlines()] for each in blocks]
+    assert shown[0] == shown[1]
 
 
 @pytest.mark.slow
