@@ -35,13 +35,16 @@ def contextual_attention(features, mask, fuse: bool = True, chunk: int = 0):
     height, width = features.shape[2], features.shape[3]
     size = (height // RATE, width // RATE)
     matched = _match(features, mask)
-    sources = functional.unfold(features, 2 * RATE, RATE, RATE // 2)  # [N, 16 C, h w]
-    pasted = [
-        paddle.matmul(sources, _weights(matched, span, size, fuse), transpose_y=True)
-        for span in _spans(features, chunk)
-    ]
-    pasted = pasted[0] if len(pasted) == 1 else paddle.concat(pasted, axis=2)
-    return _overlay(pasted, features) / OVERLAP
+    spans = _spans(features, chunk)
+    if not isinstance(height, int) or not isinstance(width, int):  # traced for export with free sizes, and one span
+        return _paste_patches(features, _weights(matched, spans[0], size, fuse)) / OVERLAP
+    blocks = functional.unfold(features, RATE, RATE, RATE // 2)  # [N, 4 C, (h + 1) (w + 1)]
+    pasted = []
+    for span in spans:
+        weights = _block_weights(_weights(matched, span, size, fuse), size)
+        part = paddle.matmul(blocks, weights, transpose_y=True)
+        pasted.append(part.reshape([0, 0, -1, size[1] + 1]))
+    return _lay(pasted, features.shape) / OVERLAP
 
 
 def attention_offsets(features, mask, fuse: bool = True, chunk: int = 0):
@@ -58,16 +61,50 @@ def attention_offsets(features, mask, fuse: bool = True, chunk: int = 0):
     return paddle.stack([down, best % columns - paddle.arange(columns)], axis=3)
 
 
-def _overlay(patches, features):
-    """Lays 4x4 patches over one another, two places apart: [N, 16 C, h w] -> [N, C, H, W], the features' shape."""
+def _paste_patches(features, weights):
+    """Mixes 4x4 patches by weights [N, h w, h w] and lays them over one another, two places apart: [N, C, H, W]."""
     channels, height, width = features.shape[1:]
-    if isinstance(height, int) and isinstance(width, int):
-        return functional.fold(patches, [height, width], 2 * RATE, RATE, RATE // 2)
-    # Traced for export with free sizes, which fold does not take: the same by a kernel for each channel's 16 places.
-    places = (2 * RATE) ** 2
+    sources = functional.unfold(features, 2 * RATE, RATE, RATE // 2)  # [N, 16 C, h w]
+    patches = paddle.matmul(sources, weights, transpose_y=True).reshape([0, 0, height // RATE, width // RATE])
+    places = (2 * RATE) ** 2  # fold takes no free sizes; this is one kernel for each place of each channel
     kernels = paddle.eye(places).reshape([places, 1, 2 * RATE, 2 * RATE]).tile([channels, 1, 1, 1])
-    patches = patches.reshape([0, 0, height // RATE, width // RATE])
     return functional.conv2d_transpose(patches, kernels, stride=RATE, padding=RATE // 2, groups=channels)
+
+
+# Patches of 4x4, two places apart, are four blocks of 2x2 each, and most blocks belong to four patches. A block of the
+# result is the sum, over the four patches that lie on it, of mixtures of the blocks at the same place of other patches:
+# with the weights of the four added up, one mixture of blocks, with a quarter of the multiplications.
+
+
+def _lay(parts: list, shape: list[int]):
+    """Blocks [N, 4 C, rows, w + 1] as features: the last row of each part and the first of the next are one."""
+    rows = []
+    for part in parts:
+        if rows:
+            first, part = paddle.split(part, [1, part.shape[2] - 1], 2)
+            rows[-1] = rows[-1] + first
+        rows += paddle.split(part, [part.shape[2] - 1, 1], 2) if part.shape[2] > 1 else [part]
+    return functional.fold(paddle.concat(rows, 2).flatten(2), shape[2:], RATE, RATE, RATE // 2)
+
+
+def _block_weights(weights, size: tuple[int, int]):
+    """Weights of patches [N, r w, h w] in r rows of queries as those of blocks [N, (r + 1) (w + 1), (h + 1) (w + 1)].
+
+    Block b takes from block l what query b - s takes from patch l - s, for the four s from (0, 0) to (1, 1). With a
+    line of zeros after the last row and column of queries and patches these are shifts of all numbers in a row.
+    """
+    (rows, columns), count = size, weights.shape[0]
+    queries, length = weights.shape[1] // columns, (rows + 1) * (columns + 1)
+    x = weights.reshape([count, -1, rows, columns])
+    x = paddle.concat([x, paddle.zeros([count, x.shape[1], rows, 1], x.dtype)], 3).flatten(2)
+    x = paddle.concat([x, paddle.zeros([count, x.shape[1], columns + 1], x.dtype)], 2)
+    x = x.reshape([count, queries, columns * length])
+    x = paddle.concat([x, paddle.zeros([count, queries, length], x.dtype)], 2).flatten(1)
+    x = paddle.concat([x, paddle.zeros([count, (columns + 1) * length], x.dtype)], 1)
+    for by in (length + 1, (columns + 1) * (length + 1)):
+        kept = paddle.split(x, [x.shape[1] - by, by], 1)[0]
+        x = x + paddle.concat([paddle.zeros([count, by], x.dtype), kept], 1)
+    return x.reshape([count, -1, length])
 
 
 def nearest_indices(size: int, smaller: int):
@@ -108,8 +145,10 @@ def _match(features, mask) -> tuple:
     height, width = features.shape[2], features.shape[3]
     small = _reduce(features, height // RATE, width // RATE)
     queries = functional.unfold(small, WINDOW, 1, WINDOW // 2)
+    squares = small.square().sum(1, keepdim=True)
+    squares = functional.conv2d(squares, paddle.ones([1, 1, WINDOW, WINDOW], small.dtype), padding=WINDOW // 2)
     # Clipped before the root, whose gradient at zero is infinite.
-    patches = queries / queries.square().sum(1, keepdim=True).clip(min=SMALLEST_NORM**2).sqrt()
+    patches = queries / squares.flatten(2).clip(min=SMALLEST_NORM**2).sqrt()
     return queries, patches, known_patches(mask, height, width)
 
 

@@ -134,6 +134,8 @@ class Block(nn.Layer):
         if self.layers == "partial":
             x, known = self.partial(x, known)
             return self.activation(x), known
+        if self.layers == "gated" and not paddle.in_dynamic_mode():
+            return self.exported(x), known
         if not self.enlarges:
             x = self.conv(x)
         elif paddle.in_dynamic_mode():
@@ -147,16 +149,24 @@ class Block(nn.Layer):
         features, gates = (second, first) if self.gate_first else (first, second)
         return self.activation(features) * functional.sigmoid(gates), known
 
-    def convolve(self, x):
+    def exported(self, x):
+        """A gated layer as two convolutions, which compilers join with their biases and activations."""
+        weights, biases = paddle.split(self.conv.weight, 2), paddle.split(self.conv.bias, 2)
+        halves = [self.convolve(x, w) + b.reshape([1, -1, 1, 1]) for w, b in zip(weights, biases, strict=True)]
+        features, gates = halves[::-1] if self.gate_first else halves
+        return self.activation(features) * functional.sigmoid(gates)
+
+    def convolve(self, x, weight=None):
         """The convolution without its bias; in layers `_upsample`, of x with every pixel repeated twice each way.
 
         There a transposed convolution whose kernel sums up the weights that meet at one pixel does the same with fewer
         than half of the multiplications.
         """
+        weight = self.conv.weight if weight is None else weight
         if not self.enlarges:
-            return functional.conv2d(x, self.conv.weight, **self.geometry)
-        outputs, inputs = self.conv.weight.shape[:2]
-        kernel = paddle.matmul(self.conv.weight.reshape([outputs, inputs, 9]), self.spread)
+            return functional.conv2d(x, weight, **self.geometry)
+        outputs, inputs = weight.shape[:2]
+        kernel = paddle.matmul(weight.reshape([outputs, inputs, 9]), self.spread)
         kernel = kernel.reshape([outputs, inputs, 4, 4]).transpose([1, 0, 2, 3])
         return functional.conv2d_transpose(x, kernel, stride=2, padding=1)
 

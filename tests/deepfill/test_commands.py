@@ -576,4 +576,4 @@ def test_as_onnx_it_completes_the_same(weights, tmp_path, capsys):
     expected = infer.predict(infer.load(weights), image, mask, edge)[1]
     inputs = [image, mask, edge]
     given = dict(zip([each.name for each in session.get_inputs()], inputs, strict=True))
-    np.testing.assert_allclose(session.run(None, given)[0], expected, atol=1e-4)
+    np.testing.assert_allclose(session.run(None, given)[0], expected, atol=5e-4)
