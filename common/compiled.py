@@ -270,7 +270,7 @@ def check_elsewhere(folder: Path) -> dict:
 
 
 def check(folder: Path) -> dict:
-    """Runs a compiled network on the samples beside it.
+    """Runs a compiled network on the samples beside it, twice on each.
 
     Returns:
         The largest difference from the answers there, NaN if one is, and the seconds that loading and one run took.
@@ -286,6 +286,8 @@ def check(folder: Path) -> dict:
         )
         found = run(inputs)
         seconds = seconds or time.perf_counter() - start
+        found += run(inputs)  # Paddle makes programs that overwrite their own constants
+        expected += expected
         if [x.shape for x in found] != [x.shape for x in expected]:
             raise ValueError(f"compiled it answers {[x.shape for x in found]}, not {[x.shape for x in expected]}")
         for pair in zip(found, expected, strict=True):

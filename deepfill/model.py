@@ -134,35 +134,36 @@ class Block(nn.Layer):
         if self.layers == "partial":
             x, known = self.partial(x, known)
             return self.activation(x), known
-        if self.layers == "gated" and not paddle.in_dynamic_mode():
-            return self.exported(x), known
-        if not self.enlarges:
-            x = self.conv(x)
-        elif paddle.in_dynamic_mode():
-            x = self.convolve(x)
-            x = x + spread_bias(self.conv.bias, paddle.ones([x.shape[0], 1, *x.shape[2:]]))
-        else:  # exported, it is to be joined with the convolution
-            x = self.convolve(x) + self.conv.bias.reshape([1, -1, 1, 1])
         if self.layers == "vanilla":
-            return self.activation(x), known
-        first, second = x.chunk(2, axis=1)
+            return self.activation(self.convolve_and_add(x)), known
+        if paddle.in_dynamic_mode():
+            first, second = self.convolve_and_add(x).chunk(2, axis=1)
+        else:  # exported, as two convolutions, which compilers join with their activations
+            first, second = self.convolve_by_halves(x)
         features, gates = (second, first) if self.gate_first else (first, second)
         return self.activation(features) * functional.sigmoid(gates), known
 
-    def exported(self, x):
-        """A gated layer as two convolutions, which compilers join with their biases and activations."""
-        weights, biases = paddle.split(self.conv.weight, 2), paddle.split(self.conv.bias, 2)
-        halves = [self.convolve(x, w) + b.reshape([1, -1, 1, 1]) for w, b in zip(weights, biases, strict=True)]
-        features, gates = halves[::-1] if self.gate_first else halves
-        return self.activation(features) * functional.sigmoid(gates)
+    def convolve_and_add(self, x):
+        """The convolution with its bias."""
+        if not self.enlarges:
+            return self.conv(x)
+        x = self.convolve(x, self.conv.weight)
+        return x + spread_bias(self.conv.bias, paddle.ones([x.shape[0], 1, *x.shape[2:]]))
 
-    def convolve(self, x, weight=None):
+    def convolve_by_halves(self, x) -> tuple:
+        """The two halves of that. By slices: with split weights a compiled network is right once, and then no more."""
+        outputs, halves = self.conv.weight.shape[0] // 2, []
+        for first, last in ((0, outputs), (outputs, 2 * outputs)):
+            weight, bias = (paddle.slice(each, [0], [first], [last]) for each in (self.conv.weight, self.conv.bias))
+            halves.append(self.convolve(x, weight) + bias.reshape([1, -1, 1, 1]))
+        return tuple(halves)
+
+    def convolve(self, x, weight):
         """The convolution without its bias; in layers `_upsample`, of x with every pixel repeated twice each way.
 
         There a transposed convolution whose kernel sums up the weights that meet at one pixel does the same with fewer
         than half of the multiplications.
         """
-        weight = self.conv.weight if weight is None else weight
         if not self.enlarges:
             return functional.conv2d(x, weight, **self.geometry)
         outputs, inputs = weight.shape[:2]
@@ -188,7 +189,7 @@ class Block(nn.Layer):
         reached = (counted > 0.5).astype(x.dtype)
         kernel = self.conv.weight.shape[2:]
         ratio = reached * (kernel[0] * kernel[1]) / counted.clip(min=1)
-        return self.convolve(x * known) * ratio + spread_bias(self.conv.bias, reached), reached
+        return self.convolve(x * known, self.conv.weight) * ratio + spread_bias(self.conv.bias, reached), reached
 
 
 def continued(incomplete, known):

@@ -253,6 +253,27 @@ def test_a_network_that_cannot_be_traced_and_one_that_ends_the_process(monkeypat
     assert entries(cache) == []
 
 
+def test_what_is_right_once_only_is_refused(capsys, cache, monkeypatch):
+    """Paddle 3.3 made such a program of layers whose weights were split: it overwrote them as it ran."""
+    opened = compiled.open_program
+
+    def forgetful(folder):
+        run, calls = opened(folder), []
+
+        def once(arrays):
+            calls.append(arrays)
+            return [answer * (np.nan if len(calls) > 1 else 1) for answer in run(arrays)]
+
+        return once
+
+    monkeypatch.setattr(compiled, "open_program", forgetful)
+    net = network()
+    fast = compile_network(net, free="nothing")
+    for _ in range(3):
+        assert_same(answer(fast, *inputs()), answer(net, *inputs()), most=0)
+    assert "uncompiled" in capsys.readouterr().out and entries(cache) == []
+
+
 def test_stands_for_is_compared_with_the_network_itself(capsys):
     net = network(seed=1)
     assert "differs by" in falls_back(net, capsys, stands_for=network(seed=2))
