@@ -111,7 +111,7 @@ def measure(row: Row, rounds: int, threads: int, peer_python: Path | None, devic
         **summary(pairs),
         "difference": max(value for name, value in apart.items() if not name.startswith(LATER)),
         "note": row.note,
-        "settings": row.settings,
+        "settings": _told(row.settings),
         "versions": versions,
     }
 
@@ -123,8 +123,13 @@ def _measure_alone(row: Row, rounds: int, threads: int, device: str) -> dict:
         reply = ours.ask(do="prepare", target=row.ours, folder=folder, check=check, settings=row.settings)
         measured = take_turns([ours], rounds)
     sides = {"ours": _side([one for (one,) in measured]), "peer": None, "repeats": measured[0][0]["repeats"]}
-    about = {"name": row.name, "note": row.note, "settings": row.settings, "versions": reply["versions"]}
+    about = {"name": row.name, "note": row.note, "settings": _told(row.settings), "versions": reply["versions"]}
     return {**about, "rounds": rounds, **dict.fromkeys(RATIOS), **sides}
+
+
+def _told(settings: dict) -> dict:
+    """The settings without the places of this machine."""
+    return {key: Path(value).name if key == "data_dir" and value else value for key, value in settings.items()}
 
 
 def prepare(row: Row, ours: Worker, peer: Worker, folder: str) -> tuple[dict[str, float], dict[str, str]]:
