@@ -147,7 +147,7 @@ class Block(nn.Layer):
         """The convolution with its bias."""
         if not self.enlarges:
             return self.conv(x)
-        x = self.convolve(x, self.conv.weight)
+        x = self.convolve(x)
         return x + spread_bias(self.conv.bias, paddle.ones([x.shape[0], 1, *x.shape[2:]]))
 
     def convolve_by_halves(self, x) -> tuple:
@@ -158,12 +158,13 @@ class Block(nn.Layer):
             halves.append(self.convolve(x, weight) + bias.reshape([1, -1, 1, 1]))
         return tuple(halves)
 
-    def convolve(self, x, weight):
-        """The convolution without its bias; in layers `_upsample`, of x with every pixel repeated twice each way.
+    def convolve(self, x, weight=None):
+        """The convolution without its bias, by its weight or a part of that; in layers `_upsample`, of x with every pixel repeated twice each way.
 
         There a transposed convolution whose kernel sums up the weights that meet at one pixel does the same with fewer
         than half of the multiplications.
         """
+        weight = self.conv.weight if weight is None else weight
         if not self.enlarges:
             return functional.conv2d(x, weight, **self.geometry)
         outputs, inputs = weight.shape[:2]
@@ -189,7 +190,7 @@ class Block(nn.Layer):
         reached = (counted > 0.5).astype(x.dtype)
         kernel = self.conv.weight.shape[2:]
         ratio = reached * (kernel[0] * kernel[1]) / counted.clip(min=1)
-        return self.convolve(x * known, self.conv.weight) * ratio + spread_bias(self.conv.bias, reached), reached
+        return self.convolve(x * known) * ratio + spread_bias(self.conv.bias, reached), reached
 
 
 def continued(incomplete, known):
