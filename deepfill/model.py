@@ -159,8 +159,9 @@ class Block(nn.Layer):
         return tuple(halves)
 
     def convolve(self, x, weight=None):
-        """The convolution without its bias, by its weight or a part of that; in layers `_upsample`, of x with every pixel repeated twice each way.
+        """The convolution without its bias, by its weight or some outputs of that.
 
+        In layers `_upsample` it is of x with every pixel repeated twice each way.
         There a transposed convolution whose kernel sums up the weights that meet at one pixel does the same with fewer
         than half of the multiplications.
         """
