@@ -9,11 +9,16 @@ import sys
 import zipfile
 from collections import namedtuple
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tyro
 from PIL import Image
 
+from benchmarks.__main__ import Options as BenchmarkOptions
+from benchmarks.__main__ import choose
+from benchmarks.rows import all_rows
 from common import doctor, found_data, machine, runlog, trial
 from common.doctor import Line, Options
 
@@ -666,3 +671,30 @@ def test_a_missing_reader_is_told_once(monkeypatch):
     monkeypatch.setattr(doctor, "find_data", lambda _: __import__("no_such_package"))
     lines = [line for line in doctor.checks(Options()) if line.what == "data"]
     assert lines == [Line("note", "data", "not looked at: No module named 'no_such_package'")]
+
+
+# ---- speed
+
+
+@pytest.mark.parametrize("place", ["cpu", "gpu:1"])
+def test_speed_is_asked_of_the_benchmarks_in_words_that_they_know(place, monkeypatch):
+    asked = []
+
+    def run(command, cwd):
+        asked.append(command)
+        return SimpleNamespace(returncode=len(asked) - 1)
+
+    monkeypatch.setattr(doctor.subprocess, "run", run)
+    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: None)
+    fine, failed = (list(doctor.time_papers(["glcic", "pix2pix"], place)) for _ in range(2))
+    assert [line.state for line in fine] == ["note"] and "PyTorch" in str(fine[0])
+    assert "not everything could be measured: exit status 1" in str(failed[-1])
+    options = tyro.cli(BenchmarkOptions, args=asked[0][asked[0].index("benchmarks") + 1 :])
+    assert (options.rows, options.device, options.alone) == (("glcic", "pix2pix"), place.partition(":")[0], True)
+    assert "glcic-train" in [row.name for row in choose(options.rows, all_rows(), [])[0]]
+
+
+def test_without_the_benchmarks_it_says_so(monkeypatch, tmp_path):
+    monkeypatch.setattr(doctor, "ROOT", tmp_path)
+    (line,) = doctor.time_papers(["glcic"], "cpu")
+    assert line.state == "note" and "clone" in str(line)
