@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks import exchange, pairs, report, worker
 from benchmarks.__main__ import choose, main, need_torch
-from benchmarks.pairs import Row, Worker, prepare, summary, take_turns
+from benchmarks.pairs import ROOT, Row, Worker, prepare, summary, take_turns
 from benchmarks.rows import PAPERS, Curve, all_curves, all_rows
 from common.errors import UserError
 from common.images import write_image
@@ -292,3 +292,12 @@ def test_a_row_from_the_command_line(tmp_path, monkeypatch, capsys):
     assert row["ours"]["seconds"] * row["repeats"] > 0.1
     assert "torch" in result["machine"]["versions"]
     assert "dcgan_completion-infer" in (tmp_path / "page.md").read_text() + capsys.readouterr().out
+
+
+def test_the_figures_of_the_readmes_are_those_that_were_measured():
+    rows = {row["name"]: row for row in json.loads((ROOT / "docs/performance.json").read_text())["rows"]}
+    order = ["glcic", "pix2pix", "deepfill", "context_encoder", "dcgan_completion"]
+    for verb in ("infer", "train"):
+        figures = [f"{rows[f'{paper}-{verb}']['ratio_median']:.2f}" for paper in order]
+        for name, mark in (("README.md", ""), ("README.zh-CN.md", ""), ("docs/performance.md", "**")):
+            assert " | ".join(f"{mark}{figure}{mark}" for figure in figures) in (ROOT / name).read_text(), (name, verb)
