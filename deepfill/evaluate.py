@@ -106,10 +106,12 @@ def load_all(paths: tuple[Path, ...]) -> dict:
     """Networks by the name of their row: `ours`; or of several their kind of layers, or else their files' folders.
 
     Raises:
-        UserError: they were trained on pictures of different sizes or crops.
+        UserError: there is none, one is named twice, or they were trained on pictures of different sizes or crops.
     """
     if not paths:
         raise UserError("--weights wants at least one file")
+    if len(set(paths)) < len(paths):
+        raise UserError("--weights names the same file twice")
     networks = [load(path) for path in paths]
     if len(networks) == 1:
         return {"ours": networks[0]}

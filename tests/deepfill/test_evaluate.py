@@ -148,6 +148,8 @@ def test_several_networks_are_scored_on_the_same_holes(weights, folder, images, 
     other = save_weights(tmp_path / "other.safetensors", {"generator": infer.load(partial)}, facts | {"image_px": 64})
     with pytest.raises(UserError, match="image_px 32, 64; score them apart"):
         evaluate.evaluate(evaluate.Options((partial, other), folder))
+    with pytest.raises(UserError, match="the same file twice"):
+        evaluate.evaluate(evaluate.Options((partial, partial), folder))
 
 
 @pytest.mark.parametrize("name", METHODS)
