@@ -187,7 +187,7 @@ def endless(tmp_path, faces):
 
 @pytest.mark.slow
 def test_a_killed_process_ends_the_job(endless):
-    """The other one does not wait for ever, and the launcher says so. Of which it hears first, is a matter of chance."""
+    """The other one does not wait for ever, and the launcher says so; which it hears of first is a matter of chance."""
     launcher, trainers, _ = endless
     os.kill(trainers[1], signal.SIGKILL)
     said = launcher.communicate(timeout=60)[0]
