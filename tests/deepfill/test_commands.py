@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common import compiled
 from common.checkpoint import newest_state, read_weights, save_weights
 from common.errors import UserError
 from common.images import read_image, write_image
@@ -529,16 +528,6 @@ def test_the_newest_checkpoint_is_whole_after_training(weights):
 
 
 # ---- compiled
-
-
-@pytest.fixture
-def eager_for_a_moment(tmp_path, monkeypatch):
-    """Networks are compiled after their first call, into a cache of this test's own; returns what lists its entries."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(compiled, "LOOK_SECONDS", 0.0)
-    monkeypatch.setattr(compiled, "BUILD_SECONDS", 0.0)
-    monkeypatch.setattr(compiled, "check_elsewhere", compiled.check)
-    return lambda: list((tmp_path / "cache").rglob(compiled.NOTE))
 
 
 def test_compiled_it_completes_the_same(weights, faces, tmp_path, capsys, eager_for_a_moment):

@@ -6,7 +6,6 @@ import json
 import numpy as np
 import pytest
 
-from common import compiled
 from common.cityscapes import PALETTE, classify, colourise, open_pairs
 from common.images import read_image, write_image
 from data.synthetic import write_faces, write_streets
@@ -276,16 +275,6 @@ def test_as_onnx_it_translates_the_same(weights, tmp_path, capsys):
 
 
 # ---- compiled
-
-
-@pytest.fixture
-def eager_for_a_moment(tmp_path, monkeypatch):
-    """Networks are compiled after their first call, into a cache of this test's own; returns what lists its entries."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(compiled, "LOOK_SECONDS", 0.0)
-    monkeypatch.setattr(compiled, "BUILD_SECONDS", 0.0)
-    monkeypatch.setattr(compiled, "check_elsewhere", compiled.check)
-    return lambda: list((tmp_path / "cache").rglob(compiled.NOTE))
 
 
 def test_compiled_it_translates_the_same(streets, tmp_path, eager_for_a_moment):
