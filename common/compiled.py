@@ -25,7 +25,7 @@ from common.device import open_device, paddle
 from common.errors import first_line
 from common.exported import trace, traced_files
 
-Free = Literal["size", "batch", "nothing"]
+Free = Literal["size", "sides", "batch", "nothing"]
 LOOK_SECONDS = 1.0  # of eager work, after which the cache is looked through
 BUILD_SECONDS = 10.0  # of eager work, after which a network is compiled; about what that takes
 CHECK_SECONDS = 600.0  # after which the process that checks it has failed
@@ -47,8 +47,8 @@ def compile_network(
 
     Args:
         network: its weights do not change from now on; called with float32 tensors and, at the end, None.
-        free: what may differ from call to call without compiling anew: `size` (batch, height and width), `batch`, or
-            nothing, for networks whose program depends on all sizes.
+        free: what may differ from call to call without compiling anew: `size` (batch, height and width), `sides`
+            (height and width), `batch`, or nothing, for networks whose program depends on all sizes.
         stands_for: a network to be exported in its place, which must answer the same; both are compared.
         training: the mode that `network` is called in; in the other one it stays eager.
     """
@@ -124,13 +124,15 @@ def free_shape(shape: list[int], free: Free) -> tuple:
     shape = tuple(shape)
     if free == "nothing":
         return shape
-    return (None, *shape[1:]) if free == "batch" else (None, shape[1], *[None] * (len(shape) - 2))
+    batch = shape[0] if free == "sides" else None
+    return (batch, *shape[1:]) if free == "batch" else (batch, shape[1], *[None] * (len(shape) - 2))
 
 
 def _other(x, free: Free):
     """An input of another size: a program may have frozen what should be free."""
-    if free == "size" and len(x.shape) > 2:
-        return paddle.concat([x[:1], x[:1]], axis=2)
+    if free in ("size", "sides") and len(x.shape) > 2:
+        one = x[:1] if free == "size" else x
+        return paddle.concat([one, one], axis=2)
     return x[:1] if x.shape[0] > 1 else paddle.concat([x, x])
 
 
@@ -142,6 +144,7 @@ def open_program(folder: Path) -> Callable:
     config.enable_mkldnn()
     config.set_cpu_math_library_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     config.disable_glog_info()
+    config.delete_pass("batch_norm_act_fuse_pass")  # Paddle 2 will not see it by a picture's own statistics
     predictor = paddle.inference.create_predictor(config)
     inputs = [predictor.get_input_handle(name) for name in predictor.get_input_names()]
     outputs = [predictor.get_output_handle(name) for name in predictor.get_output_names()]

@@ -84,10 +84,10 @@ def compiled(generator: nn.Layer, norm: Statistics):
     Not where dropout is drawn at test time (Sec. 3.3): a compiled network has no chance.
     """
     if norm == "running":
-        return compile_network(generator)
+        return compile_network(generator, free="sides")
     if any(isinstance(layer, nn.Dropout) for layer in generator.sublayers()):
         return generator
-    return compile_network(generator, stands_for=with_own_statistics(generator), training=True)
+    return compile_network(generator, free="sides", stands_for=with_own_statistics(generator), training=True)
 
 
 def with_own_statistics(network: nn.Layer) -> nn.Layer:

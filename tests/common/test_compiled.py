@@ -142,7 +142,8 @@ def test_one_program_answers_for_all_sizes(how, capsys):
 
 
 @pytest.mark.parametrize(
-    ("free", "other"), [("nothing", inputs(2)), ("nothing", inputs(1, 24)), ("batch", inputs(1, 24))]
+    ("free", "other"),
+    [("nothing", inputs(2)), ("nothing", inputs(1, 24)), ("batch", inputs(1, 24)), ("sides", inputs(2))],
 )
 def test_what_is_not_free_is_compiled_anew(free, other, cache):
     net = network()
@@ -151,6 +152,14 @@ def test_what_is_not_free_is_compiled_anew(free, other, cache):
     answer(fast, *other)
     assert len(fast.programs) == len(entries(cache)) == 2
     assert_same(answer(fast, *other), answer(net, *other))
+
+
+@pytest.mark.parametrize(("free", "other"), [("batch", inputs(3)), ("sides", inputs(1, 24, 40))])
+def test_what_is_free_is_not_compiled_anew(free, other):
+    net = network()
+    fast = compile_now(net, free=free)
+    assert_same(answer(fast, *other), answer(net, *other))
+    assert len(fast.programs) == 1
 
 
 def test_a_third_input_is_another_program_and_none_is_no_input():

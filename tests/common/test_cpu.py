@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from common import cpu, winograd
+from common import compiled, cpu, exported, winograd
 from common.checkpoint import load_network, read_weights, save_weights
 
 import paddle
@@ -334,3 +334,22 @@ def test_traced_as_the_stock_layers(tmp_path, always):
     for side in (16, 24):
         x = paddle.randn([2, 3, side, side])
         np.testing.assert_allclose(compiled(x).numpy(), network(x).numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("batch", [None, 1])
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_compiled_between_a_convolution_and_a_relu(name, batch, tmp_path):
+    """With what Paddle may fuse them with, at two sizes, twice: the first answer may be the only right one."""
+    kind, sizes, settings = CONVOLUTIONS[name]
+    paddle.seed(0)
+    network = nn.Sequential(nn.Conv2D(3, 8, 3, padding=1), kind(*sizes, **settings), nn.ReLU())
+    for parameter in network.parameters():
+        parameter.set_value(paddle.uniform(parameter.shape, min=-1.0))
+    network.eval()
+    exported.trace(network, tmp_path, [[batch, 3, None, None]])
+    run = compiled.open_program(tmp_path)
+    for height, width in ((16, 20), (24, 9)):
+        x = paddle.uniform([batch or 2, 3, height, width], min=-1.0)
+        expected = network(x).numpy()
+        for _ in range(2):
+            np.testing.assert_allclose(run([x.numpy()])[0], expected, atol=1e-4)
