@@ -33,8 +33,8 @@ from common.device import open_device
 from common.errors import UserError
 from common.images import read_image, resize, show_hole, write_image
 from deepfill.sketch import read_sketch
+from pix2pix.infer import faster, translate
 from pix2pix.infer import load as load_translator
-from pix2pix.infer import translate
 
 EXAMPLES = Path(__file__).parent / "data" / "examples"
 EDITOR_PX = 640  # longer side of the photo where it is painted on
@@ -244,7 +244,7 @@ def translator(direction: str):
     names = [name for name in weights.of_paper("pix2pix") if direction.replace("-", "_") in name]
     if not names:
         raise UserError(f"there are no weights {direction} of pix2pix in weights/")
-    return load_translator(weights.find(names[0]))
+    return faster(load_translator(weights.find(names[0])))
 
 
 @told

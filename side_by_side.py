@@ -128,7 +128,8 @@ def load(paper: str, file: Path):
     module = importlib.import_module(f"{paper}.infer")
     if not hasattr(module, "complete"):
         raise UserError(f"{file} is of {paper}, which completes no photos")
-    return module.load(file)
+    network = module.load(file)
+    return module.faster(network) if hasattr(module, "faster") else network
 
 
 def ask_paper(paper: str, file: Path, image: np.ndarray, hole: np.ndarray, **options) -> Result:

@@ -11,13 +11,12 @@ import tyro
 
 from common import evaluation, metrics, regions
 from common.cityscapes import open_photos
-from common.compiled import compile_network
 from common.config import at_least
 from common.device import open_device
 from common.errors import one_line_errors
 from common.images import from_network, to_network
 from context_encoder.holes import center
-from context_encoder.infer import composite, load, predict, slide
+from context_encoder.infer import composite, faster, load, predict, slide
 
 BATCH = 16
 
@@ -73,7 +72,7 @@ def evaluate(options: Options) -> dict:
     """
     at_least(options, limit=1, seed=0)
     network = load(options.weights)
-    network = network if options.plain else compile_network(network, "batch")
+    network = network if options.plain else faster(network)
     facts = network.facts
     kind = facts["holes"] if options.masks == "own" else options.masks
     pictures = open_photos(options.data_dir, options.split, options.pairs)

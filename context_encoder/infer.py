@@ -82,6 +82,11 @@ def load(weights: str | Path) -> ContextEncoder:
     return network
 
 
+def faster(network):
+    """The same network, compiled for a CPU once there is enough work (see `compile_network`)."""
+    return compile_network(network, "batch")
+
+
 def complete(
     network: ContextEncoder,
     image: np.ndarray,
@@ -257,7 +262,7 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError(f"there is no picture or folder {options.input}")
     place = open_device(options.device)
     network = load(options.weights)
-    network = network if options.plain else compile_network(network, "batch")
+    network = network if options.plain else faster(network)
     print(describe(place))
     find_hole = partial(photos.hole_for, mask=options.mask, invert_mask=options.invert_mask, seed=options.seed)
 

@@ -19,7 +19,7 @@ from common.errors import UserError, one_line_errors
 from common.image_folder import open_pictures
 from common.images import from_network, grid, show_hole, to_network
 from dcgan_completion.holes import KINDS, LOWRES, hole
-from dcgan_completion.infer import Dcgan, accelerate, load, parse, progress, warn_of_gate
+from dcgan_completion.infer import Dcgan, faster, load, parse, progress, warn_of_gate
 from dcgan_completion.model import Generator
 from dcgan_completion.search import PRESETS, Found, Settings, chance, search
 
@@ -77,8 +77,7 @@ def evaluate(options: Options) -> dict:
         if kind not in scorable:
             raise UserError(f"there are no holes of the kind {kind!r} to score; choose from {', '.join(scorable)}")
     nets = load(options.weights)
-    if not options.plain:
-        accelerate(nets)
+    nets = nets if options.plain else faster(nets)
     warn_of_gate(nets.facts)
     images = evaluation.cut_pictures(
         open_pictures(options.data_dir, options.split), nets.px, nets.facts["crop"], options.limit

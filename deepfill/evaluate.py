@@ -16,13 +16,12 @@ import tyro
 
 from common import evaluation
 from common.cityscapes import open_photos
-from common.compiled import compile_network
 from common.config import at_least
 from common.device import open_device
 from common.errors import UserError, one_line_errors
 from common.images import from_network, to_network
 from deepfill.holes import KINDS
-from deepfill.infer import STRIDE, load, predict
+from deepfill.infer import STRIDE, faster, load, predict
 from deepfill.sketch import edges
 
 BATCH = 8
@@ -78,7 +77,7 @@ def evaluate(options: Options) -> dict:
     at_least(options, limit=1, seed=0)
     networks = load_all(options.weights)
     if not options.plain:
-        networks = {name: compile_network(network, "nothing") for name, network in networks.items()}
+        networks = {name: faster(network) for name, network in networks.items()}
     facts = next(iter(networks.values())).facts
     pictures = open_photos(options.data_dir, options.split, options.pairs)
     images, holes = fixed_set(pictures, facts, options.masks, options.limit, options.seed)

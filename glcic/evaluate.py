@@ -10,13 +10,12 @@ import numpy as np
 import tyro
 
 from common import evaluation
-from common.compiled import compile_network
 from common.config import at_least
 from common.device import open_device
 from common.errors import one_line_errors
 from common.image_folder import open_pictures
 from common.images import from_network, to_network
-from glcic.infer import load
+from glcic.infer import faster, load
 
 import paddle
 
@@ -72,7 +71,7 @@ def evaluate(options: Options) -> dict:
     """
     at_least(options, limit=1, seed=0)
     network = load(options.weights)
-    network = network if options.plain else compile_network(network)
+    network = network if options.plain else faster(network)
     facts = network.facts
     pictures = open_pictures(options.data_dir, options.split)
     images, holes = evaluation.fixed_set(

@@ -19,7 +19,7 @@ from common.errors import UserError, one_line_errors
 from common.image_folder import open_pictures
 from common.images import grid, resize
 from pix2pix import encoding
-from pix2pix.infer import Statistics, compiled, load, translate
+from pix2pix.infer import Statistics, faster, load, translate
 
 RANKED_BY = ("pixel_accuracy", "psnr_db")  # the first of these that a set has ranks the checkpoints of a run
 SHOWN = 8
@@ -182,7 +182,7 @@ def evaluate(options: Options, segment: Callable[[np.ndarray], np.ndarray] | Non
         raise UserError(f"--limit {options.limit}: at least one pair is needed")
     networks = load_all(options.weights)
     if not options.plain:
-        networks = {name: compiled(network, options.norm) for name, network in networks.items()}
+        networks = {name: faster(network, options.norm) for name, network in networks.items()}
     facts = next(iter(networks.values())).facts
     direction = facts["direction"]
     segment = segment or segment_with(options, direction)
@@ -258,7 +258,7 @@ def segment_with(options: Options, direction: str) -> Callable[[np.ndarray], np.
     network = load(options.segment_with)
     if network.facts["direction"] != "photo-to-label":
         raise UserError(f"--segment-with wants photo-to-label weights; {options.segment_with} does the reverse")
-    network = network if options.plain else compiled(network, options.norm)
+    network = network if options.plain else faster(network, options.norm)
     return lambda photo: classify(translate(network, photo, options.norm, seed=options.seed), void=False)
 
 

@@ -78,7 +78,7 @@ def load(weights: str | Path) -> nn.Layer:
     return generator
 
 
-def compiled(generator: nn.Layer, norm: Statistics):
+def faster(generator: nn.Layer, norm: Statistics = "paper"):
     """The same generator, compiled where it can be (see `compile_network`): for one picture at a time.
 
     Not where dropout is drawn at test time (Sec. 3.3): a compiled network has no chance.
@@ -221,7 +221,7 @@ def translate_folder(generator: nn.Layer, options: Options) -> int:
 def load_compiled(options: Options) -> nn.Layer:
     """The generator of the options' weights, compiled where it can be and may be."""
     generator = load(options.weights)
-    return generator if options.plain else compiled(generator, options.norm)
+    return generator if options.plain else faster(generator, options.norm)
 
 
 def translate_examples(options: Options) -> int:

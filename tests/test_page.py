@@ -134,6 +134,7 @@ def address(tmp_path_factory):
         port = probe.getsockname()[1]
     files = tmp_path_factory.mktemp("page")
     setting = {"GRADIO_SERVER_PORT": str(port), "GRADIO_TEMP_DIR": str(files), "PYTHONPATH": str(ROOT)}
+    setting["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))  # no network that another run has compiled
     log = (files / "log").open("w")
     server = subprocess.Popen(
         [sys.executable, "main.gradio.py"], cwd=ROOT, env={**os.environ, **setting}, stdout=log, stderr=log

@@ -28,6 +28,12 @@ def example():
     return image, read_hole(EXAMPLES / "holes/drawn_1.png", *image.shape[:2])
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    """No network that another run has compiled."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
 def test_every_method_gives_what_its_own_function_gives(example):
     from deepfill.infer import complete, load
 
@@ -56,6 +62,17 @@ def test_options_reach_the_papers_that_know_them(example):
 def test_networks_are_loaded_once():
     ((paper, file),) = side_by_side.choose(("glcic",), ()).items()
     assert side_by_side.load(paper, file) is side_by_side.load(paper, file)
+
+
+def test_networks_are_compiled_when_there_is_enough_work(example, eager_for_a_moment):
+    image, hole = example
+    ((paper, file),) = side_by_side.choose(("glcic",), ()).items()
+    side_by_side.load.cache_clear()
+    first, second = (side_by_side.ask_paper(paper, file, image, hole).picture.astype(int) for _ in range(2))
+    side_by_side.load.cache_clear()
+    assert len(eager_for_a_moment()) == 1
+    assert abs(first - second).max() <= 1  # a grey level, by rounding
+    assert np.array_equal(second[~hole], image[~hole])
 
 
 def test_what_a_paper_cannot_complete_is_told_in_its_cell(example):

@@ -77,7 +77,7 @@ def inference(
 
     Args:
         plan: what the peer needs to build the same.
-        compiled: the network after `compile_network`, as `infer` calls it.
+        compiled: the network after its paper's `infer.faster`.
         set_up: a context for each pass.
 
     Raises:

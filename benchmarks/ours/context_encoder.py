@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from benchmarks.exchange import Side
 from benchmarks.ours import Pictures, batch, inference, training
-from common.compiled import compile_network
 from context_encoder.config import PRESETS
+from context_encoder.infer import faster
 from context_encoder.train import build, sample_maker, to_tensors, train_step
 
 
@@ -38,5 +38,4 @@ def train(folder: str, **changed) -> Side:
 def infer(folder: str, **changed) -> Side:
     """The generator on a batch of pictures."""
     _, nets, _, plan, inputs = settings(**changed)
-    compiled = compile_network(nets["generator"], "batch")
-    return inference(folder, nets["generator"], plan, [each.numpy() for each in inputs], compiled)
+    return inference(folder, nets["generator"], plan, [each.numpy() for each in inputs], faster(nets["generator"]))

@@ -7,9 +7,9 @@ import numpy as np
 from benchmarks import exchange
 from benchmarks.exchange import Side
 from benchmarks.ours import SEED, Pictures, batch, inference, training
-from common.compiled import compile_network
 from deepfill.attention import contextual_attention
 from deepfill.config import PRESETS
+from deepfill.infer import faster
 from deepfill.model import ATTENDED_ROWS, COARSE_ROWS, DILATED_ROWS, MATCHED_ROWS, MERGED_ROWS
 from deepfill.train import build, sample_maker, to_tensors, train_step
 
@@ -46,8 +46,7 @@ def train(folder: str, **changed) -> Side:
 def infer(folder: str, **changed) -> Side:
     """The generator on a batch of pictures, both stages."""
     _, nets, _, plan, inputs = settings(**changed)
-    compiled = compile_network(nets["generator"], "nothing")
-    return inference(folder, nets["generator"], plan, [each.numpy() for each in inputs], compiled)
+    return inference(folder, nets["generator"], plan, [each.numpy() for each in inputs], faster(nets["generator"]))
 
 
 def attention(folder: str, side: int, channels: int) -> Side:

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from benchmarks.exchange import Side
 from benchmarks.ours import Pictures, batch, inference, training
-from common.compiled import compile_network
 from glcic.config import PRESETS
+from glcic.infer import faster
 from glcic.model import COMPLETION_ROWS, DISCRIMINATOR_OUTPUTS
 from glcic.train import build, sample_maker, to_tensors, train_step
 
@@ -45,5 +45,4 @@ def infer(folder: str, **changed) -> Side:
     """The completion network on a batch of pictures."""
     cfg, nets, _, plan = settings(**changed)
     image, mask, *_ = to_tensors(batch(sample_maker(Pictures(), cfg), cfg.batch_size))
-    compiled = compile_network(nets["completion"])
-    return inference(folder, nets["completion"], plan, [image.numpy(), mask.numpy()], compiled)
+    return inference(folder, nets["completion"], plan, [image.numpy(), mask.numpy()], faster(nets["completion"]))

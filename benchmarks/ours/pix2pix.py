@@ -8,7 +8,7 @@ from benchmarks.exchange import Side
 from benchmarks.ours import SEED, Pictures, batch, inference, training
 from pix2pix import encoding
 from pix2pix.config import PRESETS
-from pix2pix.infer import compiled, test_time
+from pix2pix.infer import faster, test_time
 from pix2pix.model import STRIDED_CONVS
 from pix2pix.train import build, sample_maker, train_step
 
@@ -48,5 +48,5 @@ def infer(folder: str, **changed) -> Side:
     _, nets, _, plan, (source, _) = settings(**changed)
     generator = nets["generator"]
     generator.facts = {"generator": generator.arguments}
-    fast = compiled(generator, "paper")
+    fast = faster(generator, "paper")
     return inference(folder, generator, plan, [source.numpy()], fast, lambda: test_time(generator, "paper", SEED))

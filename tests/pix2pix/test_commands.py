@@ -283,7 +283,7 @@ def test_compiled_it_translates_the_same(streets, tmp_path, eager_for_a_moment):
         network, image = infer.load(weights), noise(50, 40)
         before = {name: value.numpy() for name, value in network.state_dict().items()}
         expected = infer.translate(network, image, norm).astype(int)
-        fast = infer.compiled(network, norm)
+        fast = infer.faster(network, norm)
         for size in ((50, 40), (40, 30), (50, 40)):
             found = infer.translate(fast, noise(*size), norm)
             assert found.shape == (*size, 3)
@@ -295,7 +295,7 @@ def test_compiled_it_translates_the_same(streets, tmp_path, eager_for_a_moment):
 
 def test_dropout_at_test_time_is_not_compiled(streets, tmp_path, eager_for_a_moment):
     network = infer.load(trained(tmp_path / "run", streets, dropout="paper", generator="unet"))
-    assert infer.compiled(network, "paper") is network
+    assert infer.faster(network, "paper") is network
 
 
 def test_infer_and_evaluate_compile_but_not_plain(weights, streets, tmp_path, eager_for_a_moment):
