@@ -20,7 +20,7 @@ from common.errors import UserError
 
 RATIOS = ("ratio_median", "ratio_min", "ratio_max")  # of ours to the peer's time
 ROOT = Path(__file__).resolve().parents[1]
-LEAST_SECONDS = 0.5  # of a round
+LEAST_SECONDS = 2.0  # of a round: its first pass, with threads and caches that the other side has cooled, counts little
 PAUSE_SECONDS = 0.25  # OpenMP's threads go on spinning for 0.2 s after their work
 
 
