@@ -128,8 +128,9 @@ def plot(curve: Curve, points: list[dict], path: Path) -> Path:
         memory.plot(at, [point[side]["peak_megabytes"] for point in points], "o-", label=label, color=colour)
     time.set_ylabel(f"seconds per {curve.axis.split()[0].rstrip('s')}" if curve.per_value else "seconds")
     time.set_yscale("log")
-    for axis in (time.yaxis.set_major_formatter, time.yaxis.set_minor_formatter):
-        axis(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+    time.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    time.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+    time.yaxis.set_minor_formatter(ticker.NullFormatter())
     time.tick_params(which="both", labelsize=8)
     memory.set_ylim(0, 1.05 * memory.get_ylim()[1])
     memory.set_ylabel("peak of the process, MB")
