@@ -78,7 +78,7 @@ def test_sides_take_turns_with_equal_work_after_warming_up(monkeypatch):
     monkeypatch.setattr(pairs, "PAUSE_SECONDS", 0)
     asked = []
     found = take_turns([Scripted("A", 0.3, asked), Scripted("B", 0.12, asked)], 3)
-    repeats = 5  # of the faster, 0.12 s, until half a second is full
+    repeats = 17  # of the faster, 0.12 s, until two seconds are full
     assert asked == [("A", 1), ("B", 1)] + [("A", repeats), ("B", repeats)] * 4
     assert len(found) == 3
     assert summary(found)["ratio_median"] == pytest.approx(2.5)
