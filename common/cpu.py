@@ -29,10 +29,15 @@ def accelerate(network: nn.Layer) -> None:
     paddle.set_flags({"FLAGS_use_stride_kernel": False})
     for parent in network.sublayers(include_self=True):
         for name, layer in list(parent.named_children()):
-            for faster in (FewOutputs, Convolution, TransposedConvolution, InstanceNorm):
-                if faster.fits(layer):
-                    parent.add_sublayer(name, faster(layer))
-                    break
+            instead = equal_layer(layer)
+            if instead is not None:
+                parent.add_sublayer(name, instead)
+
+
+def equal_layer(layer: nn.Layer) -> nn.Layer | None:
+    """The layer of this file that takes a layer's place; None if none does."""
+    kinds = [kind for kind in (FewOutputs, Convolution, TransposedConvolution, InstanceNorm) if kind.fits(layer)]
+    return kinds[0](layer) if kinds else None
 
 
 def _computes_as(layer: nn.Layer, kind: type) -> bool:

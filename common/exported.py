@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from common.checkpoint import replace_whole
-from common.cpu import Convolution, FewOutputs, InstanceNorm, TransposedConvolution
+from common.cpu import equal_layer
 from common.device import paddle
 from common.errors import UserError, first_line
 
@@ -144,8 +144,7 @@ def _readable(network: nn.Layer):
 def _stand_in(layer: nn.Layer) -> nn.Layer | None:
     if type(layer) is nn.LeakyReLU:
         return LeakyMaximum(layer._negative_slope)
-    kinds = [kind for kind in (FewOutputs, Convolution, TransposedConvolution, InstanceNorm) if kind.fits(layer)]
-    return kinds[0](layer) if kinds else None
+    return equal_layer(layer)
 
 
 @contextlib.contextmanager
