@@ -44,6 +44,8 @@ class RunSettings:
     """steps between preview pictures, after those at steps 1, 50 and 200 [ours]"""
     amp: Amp = "off"
     """automatic mixed precision on a graphics card, O1: float16, or bfloat16 where the card has it [ours]"""
+    channels_last: bool = False
+    """with --amp float16: Paddle lays out the maps of a step as its convolutions compute fastest on the card [ours]"""
     sync_batch_norm: bool = False
     """of several processes, each with a card: statistics of batch norm over the pictures of all [ours]"""
     to_static: bool = False
@@ -61,7 +63,7 @@ class RunSettings:
 # Fields that may differ between a run and its resumption: none of them changes what a step computes.
 FREE_FIELDS = {
     *("data_dir", "run_dir", "device", "resume", "total_steps", "workers", "save_minutes", "preview_steps"),
-    *("max_minutes", "on_nan", "preset", "to_static"),
+    *("max_minutes", "on_nan", "preset", "to_static", "channels_last"),
 }
 
 

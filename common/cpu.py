@@ -21,12 +21,11 @@ def accelerate(network: nn.Layer) -> None:
     largest. The network itself, if it is a bare convolution, stays as it is. On a graphics card nothing is swapped.
 
     Not for networks under a gradient penalty: Paddle has no second derivative of the transposed convolutions that
-    `FewOutputs` are. Paddle's transposes become copies in the whole process (FLAGS_use_stride_kernel=0), which changes
-    no result; on views the transforms here would be slower than what they replace.
+    `FewOutputs` are. The transforms here pay where transposes are copies, as `open_device` has them on a CPU; on views
+    they would be slower than what they replace.
     """
     if paddle.get_device() != "cpu":
         return
-    paddle.set_flags({"FLAGS_use_stride_kernel": False})
     for parent in network.sublayers(include_self=True):
         for name, layer in list(parent.named_children()):
             instead = equal_layer(layer)

@@ -1,4 +1,4 @@
-"""Where a run computes: picks CPUPlace or CUDAPlace, and starts Paddle's chain of chance."""
+"""Where a run computes: picks CPUPlace or CUDAPlace, settles what a process can, and brings arrays to the device."""
 
 import contextlib
 import ctypes
@@ -7,6 +7,8 @@ import os
 import sys
 import warnings
 import zlib  # noqa: F401  before Paddle 2.6, whose own copy would otherwise take the place of Python's and crash
+
+import numpy as np
 
 from common.errors import UserError
 
@@ -20,13 +22,21 @@ except ImportError:
         'PaddlePaddle is not installed: pip install -e ".[cpu]", or for a graphics card see "GPU" in README.md'
     ) from None
 
+STRIDE = "FLAGS_use_stride_kernel"
+VIEWS = paddle.get_flags(STRIDE)[STRIDE]  # as Paddle has it, or the user's environment
+_memory_is_kept = False
 
-def open_device(name: str = "auto") -> paddle.CPUPlace | paddle.CUDAPlace:
+
+def open_device(name: str = "auto", plain: bool = False) -> paddle.CPUPlace | paddle.CUDAPlace:
     """Makes a device the one that Paddle computes on, and connects the processes of a run that has several.
+
+    On a processor it also settles what makes the whole process faster, and changes no result: glibc keeps freed memory,
+    and Paddle's transposes are copies, not views, which the layers of common/cpu.py would have to copy again and again.
 
     Args:
         name: `auto` (the first card that answers, else the processor), `cpu`, `gpu` or `gpu:N`. Of several processes
             each takes its own card, and then `gpu:N` is no choice.
+        plain: leave all that as Paddle has it.
 
     Raises:
         UserError: a card was asked for and cannot be used. Asked before Paddle is, which would abort the process.
@@ -35,8 +45,11 @@ def open_device(name: str = "auto") -> paddle.CPUPlace | paddle.CUDAPlace:
     if kind not in ("auto", "cpu", "gpu") or (number and (kind != "gpu" or not number.isdigit())):
         raise UserError(f"unknown device {name!r}; use auto, cpu, gpu or gpu:N")
     cards = count_cards()
-    if kind == "cpu" or (kind == "auto" and cards == 0):
-        _keep_freed_memory()
+    on_cpu = kind == "cpu" or (kind == "auto" and cards == 0)
+    paddle.set_flags({STRIDE: VIEWS and (plain or not on_cpu)})
+    if on_cpu:
+        if not plain:
+            _keep_freed_memory()
         paddle.set_device("cpu")
         _connect()
         return paddle.CPUPlace()
@@ -83,8 +96,29 @@ def describe(place: paddle.CPUPlace | paddle.CUDAPlace) -> str:
     return f"{where}, paddlepaddle {paddle.__version__}"
 
 
+def settings() -> dict[str, int | bool]:
+    """What this process computes by, besides its device: for options.json."""
+    return {
+        "threads": int(os.environ["OMP_NUM_THREADS"]),
+        "freed_memory_kept": _memory_is_kept,
+        "transposes_are_views": bool(paddle.get_flags(STRIDE)[STRIDE]),
+    }
+
+
+def upload(array: np.ndarray) -> paddle.Tensor:
+    """An array as a tensor on the device.
+
+    To a card it goes from page-locked memory, behind what the card is computing, and nobody waits for it: the loop is
+    on its way to the next batch. Paddle keeps that memory until the copy is done.
+    """
+    if paddle.get_device() == "cpu":
+        return paddle.to_tensor(array)
+    return paddle.to_tensor(array, place=paddle.CUDAPinnedPlace()).cuda(blocking=False)
+
+
 def _keep_freed_memory() -> None:
     """Tells glibc to keep freed memory: otherwise every step maps and clears its feature maps anew (10 % of a step)."""
+    global _memory_is_kept
     if not sys.platform.startswith("linux"):
         return
     m_trim_threshold, m_mmap_threshold = -1, -3
@@ -92,5 +126,6 @@ def _keep_freed_memory() -> None:
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(m_mmap_threshold, 1 << 30)
         libc.mallopt(m_trim_threshold, (1 << 31) - 1)
+        _memory_is_kept = True
     except (OSError, AttributeError):  # another C library: nothing to tune
         pass

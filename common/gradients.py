@@ -53,6 +53,23 @@ def open_scalers(amp: Amp, optimizers: dict[str, paddle.optimizer.Optimizer]) ->
     return {name: paddle.amp.GradScaler(init_loss_scaling=2.0**16, incr_every_n_steps=2000) for name in optimizers}
 
 
+def check_channels_last(amp: Amp, to_static: bool) -> None:
+    """Raises UserError where Paddle has no layout tuning."""
+    if amp != "float16":
+        raise UserError("--channels-last: Paddle has it for half precision on graphics cards; add --amp float16")
+    if to_static:
+        raise UserError("--channels-last: Paddle has it for eager networks only; leave out --to-static")
+
+
+def tune_layout(on: bool) -> None:
+    """Has Paddle keep maps channels-last between float16 convolutions, which a card's tensor cores want, or not.
+
+    Shapes stay [N, C, H, W] to whoever asks, but a map that is fetched from the card may come as it lies there. So this
+    is for what computes losses, not for pictures.
+    """
+    paddle.incubate.autotune.set_config({"layout": {"enable": on}})
+
+
 @contextlib.contextmanager
 def mixed_precision(amp: Amp, optimizers: dict, scalers: dict) -> Iterator[None]:
     """Within it convolutions and products are computed in `amp`, and `update` scales the losses (O1).

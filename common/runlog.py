@@ -25,7 +25,7 @@ import numpy as np
 from tqdm import tqdm
 
 from common import checkpoint, config, cpu, gradients, processes
-from common.device import paddle
+from common.device import paddle, settings
 from common.errors import DivergedError, UserError
 from common.images import write_image
 
@@ -61,6 +61,8 @@ class Run:
         self._sums: dict[str, list[paddle.Tensor]] = {}
         self._old_handlers = {}
         self.scalers = gradients.open_scalers(cfg.amp, optimizers)
+        if cfg.channels_last:
+            gradients.check_channels_last(cfg.amp, cfg.to_static)
         if cfg.sync_batch_norm:
             processes.synchronise_batch_norm(networks)
         if not (cfg.plain or cfg.to_static):  # static graphs are of the stock layers
@@ -85,8 +87,7 @@ class Run:
                 self._stats = (self.folder / "stats.jsonl" if self.writes else Path(os.devnull)).open("a")
                 if self.writes:
                     options = {**config.to_json(self.cfg), "paper": self.paper, "paddle": paddle.__version__}
-                    options["threads"] = int(os.environ["OMP_NUM_THREADS"])
-                    _write(self.folder / "options.json", json.dumps(options, indent=1) + "\n")
+                    _write(self.folder / "options.json", json.dumps(options | settings(), indent=1) + "\n")
         except OSError as problem:
             raise UserError(f"cannot write the run folder {self.folder}: {problem.strerror or problem}") from None
         processes.equalise(value for network in self.networks.values() for value in network.state_dict().values())
@@ -142,6 +143,7 @@ class Run:
         return self
 
     def __exit__(self, *_) -> None:
+        self._tune_layout(False)
         for number, handler in self._old_handlers.items():
             signal.signal(number, handler)
         with contextlib.suppress(OSError):  # of a full disk, told when the line was written
@@ -185,6 +187,7 @@ class Run:
                 waited += time.monotonic() - asked
                 paddle.seed(_step_seed(self.cfg.seed, self.step + self.skipped))
                 with gradients.mixed_precision(self.cfg.amp, self.optimizers, self.scalers):
+                    self._tune_layout(True)
                     yield self.step, batch
                 self.step += 1
                 self._bar.update()
@@ -206,6 +209,10 @@ class Run:
         if self.writes:
             spent = time.monotonic() - self._started
             print(f"{spent / 60:.1f} min, {waited / spent:.1%} of it waiting for pictures")
+
+    def _tune_layout(self, on: bool) -> None:
+        if self.cfg.channels_last:
+            gradients.tune_layout(on)
 
     def _due(self) -> tuple[bool, bool]:
         """Whether to stop, and whether to save. Several processes decide together, every RECORD_STEPS steps."""
@@ -240,6 +247,7 @@ class Run:
 
     def record(self, losses: dict[str, paddle.Tensor]) -> None:
         """Notes the losses of this step. They stay on the device until RECORD_STEPS of them are averaged."""
+        self._tune_layout(False)  # before previews
         for name, value in losses.items():
             self._sums.setdefault(name, []).append(value.detach())
 

@@ -13,7 +13,7 @@ from common import processes
 from common.batches import Batches
 from common.checkpoint import build_network, load_network, read_weights
 from common.config import ask_for_data, at_least, choose
-from common.device import describe, open_device
+from common.device import describe, open_device, upload
 from common.errors import UserError, one_line_errors
 from common.evaluation import mean_scores
 from common.gradients import frozen, update
@@ -146,7 +146,7 @@ def cut(image: np.ndarray, cfg: Config, rng: np.random.Generator) -> np.ndarray:
 def to_tensors(batch: tuple[np.ndarray, ...]) -> tuple:
     """A batch from the readers as image and mask."""
     image, hole = batch
-    return paddle.to_tensor(to_network(image)), paddle.to_tensor(hole[:, None].astype(np.float32))
+    return upload(to_network(image)), upload(hole[:, None].astype(np.float32))
 
 
 # ---- the run
@@ -160,7 +160,7 @@ def train(cfg: Config) -> Path:
         SystemExit: 130 or 143, saved, after Ctrl-C or SIGTERM.
     """
     check(cfg)
-    print(describe(open_device(cfg.device)))
+    print(describe(open_device(cfg.device, cfg.plain)))
     with processes.first_alone():
         data_dir = cfg.data_dir or draw_pictures(Path("runs/drawn_faces"))
     pictures = evaluate.open_photos(data_dir, "train", cfg.pairs)

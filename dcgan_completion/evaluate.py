@@ -213,7 +213,7 @@ def write(result: dict, folder: Path) -> None:
 def main(argv: list[str] | None = None) -> None:
     """The command line."""
     options = parse(Options, argv, "python -m dcgan_completion.evaluate", __doc__)
-    open_device(options.device)
+    open_device(options.device, options.plain)
     result = evaluate(options)
     print(table(result))
     if options.output:

@@ -398,7 +398,7 @@ def main(argv: list[str] | None = None) -> None:
     aligned = {"eyes": None, "eyes_file": None, "face": None}  # the bundled faces are where training had them
     options = demo.fill(options, "dcgan_completion", bundled, **brought, **aligned)
     eyes = check(options)
-    place = open_device(options.device)
+    place = open_device(options.device, options.plain)
     nets = load(options.weights)
     nets = nets if options.plain else faster(nets)
     print(describe(place))

@@ -13,7 +13,7 @@ from common import processes
 from common.batches import Batches
 from common.checkpoint import build_network, load_network, read_weights
 from common.config import ask_for_data, at_least, choose
-from common.device import describe, open_device
+from common.device import describe, open_device, upload
 from common.errors import UserError, one_line_errors
 from common.evaluation import cut_pictures
 from common.gradients import frozen, update
@@ -160,7 +160,7 @@ def train(cfg: Config) -> Path:
         SystemExit: 130 or 143, saved, after Ctrl-C or SIGTERM.
     """
     check(cfg)
-    print(describe(open_device(cfg.device)))
+    print(describe(open_device(cfg.device, cfg.plain)))
     with processes.first_alone():
         data_dir = cfg.data_dir or draw_pictures(Path("runs/drawn_faces"))
     pictures = open_pictures(data_dir, "train")
@@ -173,7 +173,7 @@ def train(cfg: Config) -> Path:
         for step, (image, z) in run.steps(batches):
             for optimizer in optimizers.values():
                 optimizer.set_lr(learning_rate(step, cfg))
-            image, z = paddle.to_tensor(to_network(image)), paddle.to_tensor(z)
+            image, z = upload(to_network(image)), upload(z)
             run.record(train_step(nets, optimizers, image, z, cfg))
             if run.preview_due():
                 if "average" in nets:

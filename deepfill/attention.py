@@ -16,7 +16,7 @@ WINDOW = 3  # side of the patches that are matched
 SCALE = 10.0  # of the scores in the softmax
 OVERLAP = 4.0  # patches that cover a place; the release divides by it at the border too, where they are fewer
 SMALLEST_NORM = 1e-4  # of a patch, to divide by
-SCORES_AT_ONCE = 2**25  # numbers in one matrix of scores: 128 MB
+SCORES_AT_ONCE = 2**24  # numbers in one matrix of scores: 64 MB
 END = 2**31 - 1  # of a slice to the last place
 
 
@@ -158,7 +158,8 @@ def _spans(features, chunk: int) -> list[tuple]:
     if not isinstance(rows, int):  # traced for export with free sizes
         return [(0, rows, (True, True))]
     if chunk == 0:
-        chunk = SCORES_AT_ONCE // (features.shape[0] * rows * columns * columns) - 2  # two more rows are computed
+        chunk = SCORES_AT_ONCE // (features.shape[0] * rows * columns * columns)
+        chunk = chunk if chunk >= rows else chunk - 2  # two more rows are computed
     chunk = max(1, chunk)
     spans = [(top, min(rows, top + chunk)) for top in range(0, rows, chunk)]
     return [(top, bottom, (top == 0, bottom == rows)) for top, bottom in spans]

@@ -180,7 +180,7 @@ def write(result: dict, folder: Path) -> None:
 def main(argv: list[str] | None = None) -> None:
     """The command line."""
     options = tyro.cli(Options, args=argv, prog="python -m deepfill.evaluate", description=__doc__)
-    open_device(options.device)
+    open_device(options.device, options.plain)
     result = evaluate(options)
     print(table(result))
     if options.output:

@@ -206,7 +206,7 @@ def main(argv: list[str] | None = None) -> None:
     brought = {"input": EXAMPLES / "faces", "mask": str(EXAMPLES / "holes"), "invert_mask": False, "sketch": None}
     options = demo.fill(options, "deepfill", bundled, **brought)
     check(options)
-    place = open_device(options.device)
+    place = open_device(options.device, options.plain)
     network = load(options.weights)
     network = network if options.plain else faster(network)
     print(describe(place))

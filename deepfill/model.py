@@ -1,5 +1,6 @@
 """The networks of DeepFill v2: the generator with its two stages, and the discriminator SN-PatchGAN (Sec. 3)."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -15,6 +16,7 @@ Inputs = Literal["official", "article"]
 Padding = Literal["same", "symmetric"]
 
 CONTINUED_LEVELS = 7  # squares of up to 128 px
+WINDOWS_AT_ONCE = 2**26  # numbers in the windows of one convolution: 256 MB
 
 # The release's layers and their names: (name, kernel, dilation, outputs in multiples of base_channels). Layers
 # `_downsample` have stride 2, layers `_upsample` enlarge twofold before they convolve.
@@ -115,6 +117,7 @@ class Block(nn.Layer):
         self.layers, self.gate_first = layers, gate_first
         self.activation = functional.relu if name == "pmconv6" else functional.elu
         self.geometry = geometry(kernel, 2 if name.endswith("_downsample") else 1, dilation, padding)
+        self.reach = dilation * (kernel - 1) // 2
         outputs = int(times * base_channels) * (2 if layers == "gated" else 1)
         self.conv = convolution(inputs, outputs, kernel, **self.geometry)
         self.enlarges = name.endswith("_upsample")
@@ -146,7 +149,7 @@ class Block(nn.Layer):
     def convolve_and_add(self, x):
         """The convolution with its bias."""
         if not self.enlarges:
-            return self.conv(x)
+            return by_rows(self.conv, x, int(np.prod(self.conv.weight.shape[1:])), self.reach)
         x = self.convolve(x)
         return x + spread_bias(self.conv.bias, paddle.ones([x.shape[0], 1, *x.shape[2:]]))
 
@@ -166,12 +169,14 @@ class Block(nn.Layer):
         than half of the multiplications.
         """
         weight = self.conv.weight if weight is None else weight
-        if not self.enlarges:
-            return functional.conv2d(x, weight, **self.geometry)
         outputs, inputs = weight.shape[:2]
+        if not self.enlarges:
+            numbers = int(np.prod(weight.shape[1:]))
+            return by_rows(lambda x: functional.conv2d(x, weight, **self.geometry), x, numbers, self.reach)
         kernel = paddle.matmul(weight.reshape([outputs, inputs, 9]), self.spread)
         kernel = kernel.reshape([outputs, inputs, 4, 4]).transpose([1, 0, 2, 3])
-        return functional.conv2d_transpose(x, kernel, stride=2, padding=1)
+        numbers = 16 * outputs
+        return by_rows(lambda x: functional.conv2d_transpose(x, kernel, stride=2, padding=1), x, numbers, self.reach)
 
     def count(self, known):
         """How many places in the window of each output are known, float32 [N, 1, H', W']."""
@@ -192,6 +197,34 @@ class Block(nn.Layer):
         kernel = self.conv.weight.shape[2:]
         ratio = reached * (kernel[0] * kernel[1]) / counted.clip(min=1)
         return self.convolve(x * known) * ratio + spread_bias(self.conv.bias, reached), reached
+
+
+def by_rows(convolve: Callable, x, numbers: int, reach: int):
+    """A convolution of a map, some rows at a time if its windows are many, in evaluation on a CPU.
+
+    There Paddle copies all windows of a picture into one matrix: of 24 channels at 2048 x 2048 px, 3.6 GB. Rows above
+    and below are given too, and what comes of them is left out.
+
+    Args:
+        convolve: of x, float32 [N, C, H, W]; W and H stay, are doubled, or, both even, are halved.
+        numbers: in the matrix, for each place of x.
+        reach: how many places away an output looks.
+    """
+    height, width = x.shape[2:]
+    if not paddle.in_dynamic_mode() or paddle.is_grad_enabled() or paddle.get_device() != "cpu":
+        return convolve(x)
+    reach += reach % 2
+    rows = max(WINDOWS_AT_ONCE // (numbers * width) // 2 * 2, 2 * reach)
+    if rows >= height:
+        return convolve(x)
+    parts = []
+    for top in range(0, height, rows):
+        bottom = min(height, top + rows)
+        first, last = max(0, top - reach), min(height, bottom + reach)
+        made = convolve(x[:, :, first:last])
+        begin, end = (made.shape[2] * (row - first) // (last - first) for row in (top, bottom))
+        parts.append(made[:, :, begin:end])
+    return paddle.concat(parts, axis=2)
 
 
 def continued(incomplete, known):

@@ -14,7 +14,7 @@ from common.batches import Batches
 from common.checkpoint import load_network, read_weights
 from common.completion import LINE_SHARE
 from common.config import ask_for_data, at_least, choose
-from common.device import describe, open_device
+from common.device import describe, open_device, upload
 from common.errors import UserError, one_line_errors
 from common.gradients import frozen, update
 from common.images import crop_square, grid, show_hole, to_network
@@ -156,8 +156,8 @@ def to_tensors(batch: tuple[np.ndarray, ...], per_batch: bool) -> tuple:
     image, hole, *lines = batch
     if per_batch:
         hole = np.broadcast_to(hole[:1], hole.shape)
-    maps = [paddle.to_tensor(np.ascontiguousarray(each[:, None], dtype=np.float32)) for each in (hole, *lines)]
-    return paddle.to_tensor(to_network(image)), maps[0], maps[1] if lines else None
+    maps = [upload(np.ascontiguousarray(each[:, None], dtype=np.float32)) for each in (hole, *lines)]
+    return upload(to_network(image)), maps[0], maps[1] if lines else None
 
 
 # ---- the run
@@ -171,7 +171,7 @@ def train(cfg: Config) -> Path:
         SystemExit: 130 or 143, saved, after Ctrl-C or SIGTERM.
     """
     check(cfg)
-    print(describe(open_device(cfg.device)))
+    print(describe(open_device(cfg.device, cfg.plain)))
     with processes.first_alone():
         data_dir = cfg.data_dir or draw_pictures(Path("runs/drawn_faces"))
     pictures = evaluate.open_photos(data_dir, "train", cfg.pairs)

@@ -116,7 +116,7 @@ def complete_all(network, images: np.ndarray, holes: np.ndarray) -> np.ndarray:
 def main(argv: list[str] | None = None) -> None:
     """The command line."""
     options = tyro.cli(Options, args=argv, prog="python -m glcic.evaluate", description=__doc__)
-    open_device(options.device)
+    open_device(options.device, options.plain)
     result = evaluate(options)
     print(evaluation.table(result, PUBLISHED))
     if options.output:

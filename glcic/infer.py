@@ -144,7 +144,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     if not options.input.exists():
         raise UserError(f"there is no picture or folder {options.input}")
-    place = open_device(options.device)
+    place = open_device(options.device, options.plain)
     network = load(options.weights)
     network = network if options.plain else faster(network)
     print(describe(place))

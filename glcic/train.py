@@ -14,7 +14,7 @@ from common import evaluation, processes
 from common.batches import Batches
 from common.checkpoint import build_network, load_network, read_weights
 from common.config import ask_for_data, choose
-from common.device import describe, open_device
+from common.device import describe, open_device, upload
 from common.errors import UserError, one_line_errors
 from common.gradients import frozen, update
 from common.image_folder import open_pictures
@@ -161,7 +161,7 @@ def to_tensors(batch: tuple[np.ndarray, ...]) -> tuple:
     """A batch from the readers as image, mask (tensors) and the two corners (on the host)."""
     image, hole, patch_corners, real_corners = batch
     mask = hole[:, None].astype(np.float32)
-    return paddle.to_tensor(to_network(image)), paddle.to_tensor(mask), patch_corners, real_corners
+    return upload(to_network(image)), upload(mask), patch_corners, real_corners
 
 
 # ---- the run
@@ -175,7 +175,7 @@ def train(cfg: Config) -> Path:
         SystemExit: 130 or 143, saved, after Ctrl-C or SIGTERM.
     """
     check(cfg)
-    print(describe(open_device(cfg.device)))
+    print(describe(open_device(cfg.device, cfg.plain)))
     with processes.first_alone():
         data_dir = cfg.data_dir or draw_pictures(Path("runs/drawn_faces"))
     pictures = open_pictures(data_dir, "train")

@@ -7,10 +7,9 @@ lightness, L / 50 - 1, the target the two colour axes, a / 110 and b / 110; the 
 import cv2
 import numpy as np
 
+from common.device import upload
 from common.images import from_network, resize, to_network
 from pix2pix.config import Direction
-
-import paddle
 
 
 def channels(direction: Direction) -> tuple[int, int]:
@@ -50,18 +49,18 @@ def from_lab(lab: np.ndarray) -> np.ndarray:
 def encode_source(sources: np.ndarray, direction: Direction):
     """uint8 [N, H, W, 3] -> tensor float32 [N, 3 or 1, H, W] in [-1, 1]."""
     if direction != "grey-to-colour":
-        return paddle.to_tensor(to_network(sources))
+        return upload(to_network(sources))
     lightness = np.stack([to_lab(source)[..., 0] for source in sources])
-    return paddle.to_tensor(lightness[:, None] / 50 - 1)
+    return upload(lightness[:, None] / 50 - 1)
 
 
 def to_networks(sources: np.ndarray, targets: np.ndarray, direction: Direction) -> tuple:
     """A batch from the readers, uint8 [N, H, W, 3] each, as the two tensors of a training step."""
     source = encode_source(sources, direction)
     if direction != "grey-to-colour":
-        return source, paddle.to_tensor(to_network(targets))
+        return source, upload(to_network(targets))
     colour = np.stack([to_lab(target)[..., 1:] for target in targets]).transpose(0, 3, 1, 2)
-    return source, paddle.to_tensor(np.ascontiguousarray(colour / 110))
+    return source, upload(np.ascontiguousarray(colour / 110))
 
 
 def decode(output: np.ndarray, source: np.ndarray, direction: Direction) -> np.ndarray:

@@ -327,7 +327,7 @@ def sheet(columns: dict[str, list[np.ndarray]], count: int = SHOWN) -> np.ndarra
 def main(argv: list[str] | None = None) -> None:
     """The command line."""
     options = tyro.cli(Options, args=argv, prog="python -m pix2pix.evaluate", description=__doc__)
-    open_device(options.device)
+    open_device(options.device, options.plain)
     result = evaluate(options)
     print(table(result))
     if options.output:

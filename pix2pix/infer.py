@@ -248,7 +248,7 @@ def main(argv: list[str] | None = None) -> None:
     options = demo.fill(options, "pix2pix", bundled, input=EXAMPLES, half="whole")
     if not options.input.exists():
         raise UserError(f"there is no picture or folder {options.input}")
-    place = open_device(options.device)
+    place = open_device(options.device, options.plain)
     print(describe(place))
     if options.demo:
         failed = sum(translate_examples(replace(options, weights=file)) for file in files or bundled("pix2pix"))

@@ -128,7 +128,9 @@ def train(cfg: Config) -> Path:
         SystemExit: 130 or 143, saved, after Ctrl-C or SIGTERM.
     """
     check(cfg)
-    print(describe(open_device(cfg.device)))
+    if cfg.gan_mode == "wgan-gp":  # not all of the layers that are faster on a CPU have second derivatives
+        cfg = replace(cfg, plain=True)
+    print(describe(open_device(cfg.device, cfg.plain)))
     with processes.first_alone():
         data_dir = cfg.data_dir or draw_pictures(DRAWN)
     data = evaluate.open_data(data_dir, "train", cfg.direction, cfg.photo_side)
@@ -136,8 +138,6 @@ def train(cfg: Config) -> Path:
     for _, item in evaluate.readable(data, 1):  # told now, not once for every pair of the set
         crop_pair(*encoding.as_pair(item, cfg.direction), cfg.load_px, cfg.image_px, False, np.random.default_rng(0))
     cfg = replace(cfg, total_steps=cfg.total_steps or -(-cfg.epochs * len(data) // cfg.batch_size))
-    if cfg.gan_mode == "wgan-gp":  # not all of the layers that are faster on a CPU have second derivatives
-        cfg = replace(cfg, plain=True)
     nets, optimizers = build(cfg)
     held_out = evaluate.open_data(data_dir, "val", cfg.direction, cfg.photo_side)
     validation = evaluate.fixed_set(held_out, cfg.direction, cfg.image_px, VALIDATION_PAIRS)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import common
@@ -87,3 +88,84 @@ def test_a_real_card():
     assert isinstance(device.open_device("gpu"), paddle.CUDAPlace)
     assert "gpu" in str(paddle.ones([1]).place)
     device.open_device("cpu")
+
+
+@pytest.mark.parametrize(
+    "how, environment, wanted",
+    [
+        ({"name": "cpu"}, {}, (True, False)),
+        ({"name": "cpu", "plain": True}, {}, (False, True)),
+        ({"name": "cpu", "plain": True}, {"FLAGS_use_stride_kernel": "0"}, (False, False)),
+    ],
+)
+def test_what_a_process_computes_by(how, environment, wanted):
+    """Memory kept and transposes copied on a CPU; with `plain`, and before a device is opened, all as Paddle has it."""
+    code = f"""
+from common import device
+before = device.settings()
+device.open_device(**{how})
+transposed = device.paddle.ones([2, 3]).transpose([1, 0])
+print(before, device.settings(), transposed.is_contiguous(), sep="; ")
+"""
+    done = run_python(code, OMP_NUM_THREADS="2", **environment)
+    views_before = not environment
+    kept, views = wanted
+    kept = kept and sys.platform.startswith("linux")
+    before, after, contiguous = done.stdout.strip().splitlines()[-1].split("; ")
+    named = "{{'threads': 2, 'freed_memory_kept': {}, 'transposes_are_views': {}}}"
+    assert before == named.format(False, views_before) and after == named.format(kept, views)
+    assert contiguous == str(not views)
+
+
+def test_on_a_card_transposes_are_as_paddle_has_them(monkeypatch):
+    device.open_device("cpu")
+    assert not device.settings()["transposes_are_views"]
+    monkeypatch.setattr(paddle, "is_compiled_with_cuda", lambda: True)
+    monkeypatch.setattr(paddle.device.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(paddle, "set_device", lambda name: None)
+    monkeypatch.setattr(paddle, "CUDAPlace", lambda number: ("CUDAPlace", number))
+    try:
+        device.open_device("gpu")
+        assert device.settings()["transposes_are_views"]
+    finally:
+        monkeypatch.undo()
+        device.open_device("cpu")
+
+
+def test_an_uploaded_array_is_a_copy():
+    device.open_device("cpu")
+    array = np.arange(6, dtype=np.float32).reshape(2, 3)
+    tensor = device.upload(array)
+    array[:] = 0
+    assert tensor.numpy().tolist() == [[0, 1, 2], [3, 4, 5]] and tensor.dtype == paddle.float32
+
+
+def test_to_a_card_by_page_locked_memory_and_without_waiting(monkeypatch):
+    """Paddle's calls, in a build that has no card to ask."""
+    asked = []
+
+    class Locked:
+        def cuda(self, blocking=True):
+            asked.append(blocking)
+            return "on the card"
+
+    monkeypatch.setattr(paddle, "get_device", lambda: "gpu:0")
+    monkeypatch.setattr(paddle, "CUDAPinnedPlace", lambda: "page-locked")
+    monkeypatch.setattr(paddle, "to_tensor", lambda array, place: asked.append(place) or Locked())
+    assert device.upload(np.ones(2)) == "on the card" and asked == ["page-locked", False]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(device.count_cards() == 0, reason="Paddle finds no usable card")
+def test_uploads_behind_long_work_arrive_whole():
+    """While a card multiplies matrices 200 arrays are uploaded, and all of their page-locked memory let go."""
+    device.open_device("gpu")
+    try:
+        work = paddle.rand([4096, 4096])
+        for _ in range(50):
+            work = paddle.matmul(work, work) / 4096
+        arrived = [device.upload(np.full([256, 1024], n, np.float32)) for n in range(200)]
+        for n, tensor in enumerate(arrived):
+            assert tensor.place.is_gpu_place() and (tensor.numpy() == n).all()
+    finally:
+        device.open_device("cpu")

@@ -1,5 +1,6 @@
 """The run folder: what is written, when, and what happens when it cannot be."""
 
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -14,9 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common import checkpoint
+from common import checkpoint, gradients
 from common.config import RunSettings
 from common.cpu import Convolution
+from common.device import open_device
 from common.errors import DivergedError, UserError
 from common.runlog import Run, read_stats
 
@@ -287,9 +289,42 @@ def test_the_share_of_time_that_waits_for_pictures_is_told(tmp_path, capsys):
 
 @pytest.mark.parametrize(("how", "swapped"), [({}, True), ({"plain": True}, False), ({"to_static": True}, False)])
 def test_layers_that_are_faster_on_a_cpu_are_swapped_in_unless_plain(tmp_path, how, swapped):
-    paddle.set_device("cpu")
+    open_device("cpu", how.get("plain", False))
     net = paddle.nn.Sequential(paddle.nn.Conv2D(3, 4, 3))
     cfg = Settings(run_dir=tmp_path, **how)
     Run(cfg, "paper", {"n": net}, {"n": paddle.optimizer.Adam(parameters=net.parameters())})
     assert isinstance(net[0], Convolution) is swapped
-    assert json.loads((tmp_path / "options.json").read_text())["plain"] is how.get("plain", False)
+    options = json.loads((tmp_path / "options.json").read_text())
+    assert options["plain"] is options["transposes_are_views"] is how.get("plain", False)
+    assert options["threads"] == int(os.environ["OMP_NUM_THREADS"]) and "freed_memory_kept" in options
+    open_device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        ({}, "add --amp float16"),
+        ({"amp": "bfloat16"}, "add --amp float16"),
+        ({"amp": "float16", "to_static": True}, "leave out --to-static"),
+    ],
+)
+def test_channels_last_is_for_eager_float16(tmp_path, monkeypatch, how, told):
+    monkeypatch.setattr(gradients, "open_scalers", lambda *_: {})
+    with pytest.raises(UserError, match=f"--channels-last: .*{told}"):
+        Run(Settings(run_dir=tmp_path / "run", channels_last=True, **how), "paper", {}, {})
+    assert not (tmp_path / "run").exists()
+
+
+def test_channels_last_is_for_the_steps_alone(tmp_path, monkeypatch):
+    """On while losses are computed, off when they are recorded: pictures that are fetched would be turned."""
+    log = []
+    monkeypatch.setattr(paddle.incubate.autotune, "set_config", lambda asks: log.append(asks["layout"]["enable"]))
+    monkeypatch.setattr(gradients, "open_scalers", lambda *_: {})
+    monkeypatch.setattr(paddle.amp, "auto_cast", lambda **_: contextlib.nullcontext())
+    run = new_run(tmp_path, total_steps=3, channels_last=True, amp="float16")
+    with run:
+        for step, _ in run.steps(numbers):
+            log.append(f"step {step}")
+            run.record({})
+            log.append("preview")
+    assert log == [each for n in range(3) for each in (True, f"step {n}", False, "preview")] + [False]

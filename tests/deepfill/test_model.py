@@ -1,8 +1,13 @@
 """Sizes, counts and the layers of DeepFill v2: against the release's tables, and against loops over pixels."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from deepfill import model
 from deepfill.model import (
     ATTENDED_ROWS,
     COARSE_ROWS,
@@ -19,6 +24,7 @@ from deepfill.model import (
 import paddle
 
 RNG = np.random.default_rng
+ROOT = Path(__file__).parents[2]
 
 
 def trained_numbers(network):
@@ -153,6 +159,54 @@ def test_layers_are_what_tensorflow_does(row, layers):
         made, known = run(layer, x[None])
         np.testing.assert_allclose(made[0], wanted, atol=2e-6)
         assert known is None
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row[0]}-{row[1]}")
+@pytest.mark.parametrize("layers", ["gated", "partial", "vanilla"])
+@pytest.mark.parametrize("padding", ["same", "symmetric"])
+def test_rows_at_a_time_are_the_whole(row, layers, padding, monkeypatch):
+    """Without gradients a large map is convolved in pieces; 40 rows of 10 in at least three."""
+    layer, *_ = block(row, layers=layers, padding=padding)
+    x, known = (
+        RNG(1).normal(size=(2, 3, 40, 10)),
+        RNG(2).integers(0, 2, (2, 1, 40, 10)) if layers == "partial" else None,
+    )
+    whole, whole_known = run(layer, x, known)
+    monkeypatch.setattr(model, "WINDOWS_AT_ONCE", 1)
+    pieces, stock = [], model.by_rows
+
+    def watched(convolve, x, *rest):
+        return stock(lambda x: pieces.append(x.shape[2]) or convolve(x), x, *rest)
+
+    monkeypatch.setattr(model, "by_rows", watched)
+    assert run(layer, x, known)[0].tobytes() == whole.tobytes() and pieces == [40]  # with gradients
+    pieces.clear()
+    with paddle.no_grad():
+        made, made_known = run(layer, x, known)
+    assert len(pieces) >= 3 and max(pieces) < 40
+    np.testing.assert_allclose(made, whole, atol=2e-6)
+    assert known is None or (made_known == whole_known).all()
+
+
+def test_a_large_map_is_convolved_within_less_than_its_windows():
+    """24 channels of 1024 x 1024 px have windows of 9 x 24 x 2^20 numbers: 906 MB, never there at once."""
+    code = """
+import resource
+from common.device import open_device, paddle
+from deepfill.model import Block
+open_device("cpu")
+layer = Block(24, ("conv16", 3, 1, 1), 24, "vanilla", False, "same")
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+with paddle.no_grad():
+    layer(paddle.ones([1, 24, 64, 64]), None)
+    before = peak()
+    layer(paddle.ones([1, 24, 1024, 1024]), None)
+print((peak() - before) * 1024)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert 2 * 24 * 2**20 * 4 <= int(done.stdout) < 9 * 24 * 2**20 * 4  # at least the map and what is made of it
 
 
 @pytest.mark.parametrize("kernel, around", [(3, 1), (5, 2)])
