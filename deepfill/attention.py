@@ -17,6 +17,7 @@ SCALE = 10.0  # of the scores in the softmax
 OVERLAP = 4.0  # patches that cover a place; the release divides by it at the border too, where they are fewer
 SMALLEST_NORM = 1e-4  # of a patch, to divide by
 SCORES_AT_ONCE = 2**24  # numbers in one matrix of scores: 64 MB
+LEAST_ROWS = 4  # of queries at once, whatever that takes: the scores of two more rows are computed each time
 END = 2**31 - 1  # of a slice to the last place
 
 
@@ -159,7 +160,7 @@ def _spans(features, chunk: int) -> list[tuple]:
         return [(0, rows, (True, True))]
     if chunk == 0:
         chunk = SCORES_AT_ONCE // (features.shape[0] * rows * columns * columns)
-        chunk = chunk if chunk >= rows else chunk - 2  # two more rows are computed
+        chunk = chunk if chunk >= rows else max(LEAST_ROWS, chunk - 2)
     chunk = max(1, chunk)
     spans = [(top, min(rows, top + chunk)) for top in range(0, rows, chunk)]
     return [(top, bottom, (top == 0, bottom == rows)) for top, bottom in spans]

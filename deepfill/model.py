@@ -339,7 +339,7 @@ class Coarse(nn.Layer):
     def forward(self, x, known):
         """float32 [N, inputs, H, W] (and what is known of it, for partial layers) -> [N, 3, H, W] in [-1, 1]."""
         x, _ = run_blocks(self, COARSE_ROWS, x, known)  # 4c x H/4 x W/4 in the middle, c/2 x H x W at the end
-        return functional.tanh(self.conv17(x))
+        return functional.tanh(by_rows(self.conv17, x, 9 * x.shape[1], reach=1))
 
 
 class Refine(nn.Layer):
@@ -359,7 +359,7 @@ class Refine(nn.Layer):
         y = contextual_attention(self.features(picture, known), mask, chunk=chunk)
         y, _ = run_blocks(self, ATTENDED_ROWS, y, valid)
         x, _ = run_blocks(self, MERGED_ROWS, paddle.concat([x, y], axis=1), valid)  # c/2 x H x W
-        return functional.tanh(self.allconv17(x))
+        return functional.tanh(by_rows(self.allconv17, x, 9 * x.shape[1], reach=1))
 
     def features(self, picture, known):
         """What the attention matches, float32 [N, 4c, H/4, W/4]."""

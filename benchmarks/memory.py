@@ -1,0 +1,146 @@
+"""The most memory that DeepFill v2 takes for large pictures, at the release's width, on a CPU.
+
+    python -m benchmarks.memory --json docs/memory.json
+
+Each row has a process of its own; the peak is that process's, Paddle and all.
+"""
+
+import os
+import resource
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import cv2
+import numpy as np
+import tyro
+
+from benchmarks import report
+from common.config import at_least
+from common.errors import UserError, one_line_errors
+
+ROWS = {
+    "photo": "`deepfill.infer`, photo of 4000 x 3000 px with a hole of 8 %",
+    "windows-2048": "`deepfill.infer`, 2048 x 2048 px with a hole of 8 %",
+    "whole-1024": "`deepfill.infer --window whole`, 1024 x 1024 px (scaled down to what the network knows)",
+    "network-1024": "the network itself on 1024 x 1024 px",
+    "compiled-1024": "the same, compiled, and what it takes to compile it",
+    "network-2048": "the network itself on 2048 x 2048 px",
+}
+KNOWN_PX = 256  # side of the release's training pictures
+HOLE = 0.08  # of the picture's area
+
+
+@dataclass(frozen=True)
+class Options:
+    """Measure peaks of memory."""
+
+    rows: tyro.conf.Positional[tuple[str, ...]] = ()
+    """none: all"""
+    threads: int = 2
+    """of each process"""
+    json: Path | None = None
+    """file for the result"""
+
+
+def scene(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """A picture, uint8 [height, width, 3], and a hole in its middle of the same form, bool [height, width]."""
+    coarse = np.random.default_rng(0).integers(0, 256, (9, 9, 3), np.uint8)
+    hole, share = np.zeros((height, width), bool), np.sqrt(HOLE) / 2
+    rows, columns = (slice(int(side * (0.5 - share)), int(side * (0.5 + share))) for side in (height, width))
+    hole[rows, columns] = True
+    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC), hole
+
+
+def complete(height: int, width: int, *flags: str) -> None:
+    """Completes a picture as a user does, by the command line, with first weights of the release's shape."""
+    from common.checkpoint import save_weights
+    from common.images import write_image
+    from deepfill import infer
+    from deepfill.model import Generator
+
+    with tempfile.TemporaryDirectory() as folder:
+        network = Generator()
+        facts = {"paper": "deepfill", "generator": network.arguments, "image_px": KNOWN_PX, "colours": "RGB"}
+        weights = save_weights(Path(folder, "release.safetensors"), {"generator": network}, facts)
+        image, hole = scene(height, width)
+        files = {name: str(Path(folder, f"{name}.png")) for name in ("input", "mask", "output")}
+        write_image(Path(files["input"]), image)
+        write_image(Path(files["mask"]), np.uint8(hole)[..., None].repeat(3, 2) * 255)
+        given = [text for name, file in files.items() for text in (f"--{name}", file)]
+        infer.main(["--weights", str(weights), "--device", "cpu", *given, *flags])
+
+
+def run_network(side: int, compiled: bool) -> None:
+    """Has the network of the release see a square picture at its own size."""
+    from common.device import open_device, paddle
+    from common.images import to_network
+    from deepfill.infer import faster
+    from deepfill.model import Generator
+
+    open_device("cpu")
+    network = Generator()
+    network.eval()
+    image, hole = scene(side, side)
+    inputs = [paddle.to_tensor(to_network(image[None])), paddle.to_tensor(np.float32(hole[None, None]))]
+    with paddle.no_grad():
+        if compiled:
+            network = faster(network)
+            network.compile_now(*inputs)
+        network(*inputs)
+
+
+def measure(name: str) -> dict:
+    """Does a row, in a process that has done nothing else."""
+    kind, _, side = name.partition("-")
+    start = time.perf_counter()
+    with redirect_stdout(sys.stderr):
+        if kind in ("photo", "windows", "whole"):
+            height, width = (int(side), int(side)) if side else (3000, 4000)
+            complete(height, width, *(["--window", "whole"] if kind == "whole" else []))
+        else:
+            run_network(int(side), kind == "compiled")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return {"name": name, "gigabytes": round(peak / 1e9, 2), "seconds": round(time.perf_counter() - start, 1)}
+
+
+def run(options: Options) -> dict:
+    """Measures the rows that were chosen.
+
+    Raises:
+        UserError: a name that is none, or a process that was killed.
+    """
+    for name in options.rows:
+        if name not in ROWS:
+            raise UserError(f"there is no row {name!r}; choose from {', '.join(ROWS)}")
+    os.environ["OMP_NUM_THREADS"] = str(options.threads)
+    result = {"machine": report.machine(options.threads), "rows": []}
+    print("| | peak | seconds |\n|---|---|---|")
+    for name in options.rows or ROWS:
+        with ProcessPoolExecutor(1, get_context("spawn")) as process:
+            try:
+                result["rows"].append(process.submit(measure, name).result())
+            except BrokenProcessPool:
+                raise UserError(f"the process of {name} was killed; the memory may be too small") from None
+        done = result["rows"][-1]
+        print(f"| {ROWS[name]} | {done['gigabytes']:.2f} GB | {done['seconds']:.0f} |", flush=True)
+        if options.json:
+            report.write_json(options.json, result)
+    return result
+
+
+@one_line_errors
+def main(argv: list[str] | None = None) -> None:
+    options = tyro.cli(Options, args=argv, prog="python -m benchmarks.memory", description=__doc__)
+    at_least(options, threads=1)
+    run(options)
+
+
+if __name__ == "__main__":
+    main()
