@@ -6,7 +6,6 @@ Each row has a process of its own; the peak is that process's, Paddle and all.
 """
 
 import os
-import resource
 import sys
 import tempfile
 import time
@@ -22,6 +21,7 @@ import numpy as np
 import tyro
 
 from benchmarks import report
+from benchmarks.worker import peak_megabytes
 from common.config import at_least
 from common.errors import UserError, one_line_errors
 
@@ -106,8 +106,8 @@ def measure(name: str) -> dict:
             complete(height, width, *(["--window", "whole"] if kind == "whole" else []))
         else:
             run_network(int(side), kind == "compiled")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return {"name": name, "gigabytes": round(peak / 1e9, 2), "seconds": round(time.perf_counter() - start, 1)}
+    gigabytes = peak_megabytes() * 2**20 / 1e9
+    return {"name": name, "gigabytes": round(gigabytes, 2), "seconds": round(time.perf_counter() - start, 1)}
 
 
 def run(options: Options) -> dict:

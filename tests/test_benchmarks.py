@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import exchange, pairs, report, worker
+from benchmarks import exchange, memory, pairs, report, worker
 from benchmarks.__main__ import choose, main, need_torch
 from benchmarks.pairs import ROOT, Row, Worker, prepare, summary, take_turns
 from benchmarks.rows import PAPERS, Curve, all_curves, all_rows
@@ -301,3 +301,42 @@ def test_the_figures_of_the_readmes_are_those_that_were_measured():
         figures = [f"{rows[f'{paper}-{verb}']['ratio_median']:.2f}" for paper in order]
         for name, mark in (("README.md", ""), ("README.zh-CN.md", ""), ("docs/performance.md", "**")):
             assert " | ".join(f"{mark}{figure}{mark}" for figure in figures) in (ROOT / name).read_text(), (name, verb)
+
+
+# ---- memory
+
+
+def test_a_peak_is_that_of_a_process_which_did_one_thing(tmp_path, capsys):
+    """Two rows in one command: Paddle and some windows take 0.2 GB at least, whatever this process has taken."""
+    hungry = np.ones(2**28)  # 2 GB, in the parent
+    memory.main(["windows-2048", "whole-1024", "--json", str(tmp_path / "memory.json")])
+    rows = json.loads((tmp_path / "memory.json").read_text())["rows"]
+    assert [row["name"] for row in rows] == ["windows-2048", "whole-1024"] and hungry.all()
+    printed = capsys.readouterr().out
+    for row in rows:
+        assert 0.2 < row["gigabytes"] < 2 and f"| {memory.ROWS[row['name']]} | {row['gigabytes']:.2f} GB" in printed
+
+
+def test_rows_of_memory_that_cannot_be_measured(monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        memory.main(["network-512"])
+    assert "no row 'network-512'; choose from photo, " in capsys.readouterr().err
+    deadly = "__import__('os')._exit(9)"
+    monkeypatch.setattr(memory, "ROWS", {deadly: ""})
+    monkeypatch.setattr(memory, "measure", eval)
+    with pytest.raises(SystemExit):
+        memory.main([deadly])
+    assert "was killed; the memory may be too small" in capsys.readouterr().err
+
+
+def test_the_scene_has_a_hole_of_eight_percent():
+    image, hole = memory.scene(300, 400)
+    assert image.shape == (300, 400, 3) and hole.mean() == pytest.approx(0.08, abs=0.003)
+
+
+def test_the_table_of_memory_is_what_was_measured_and_keeps_its_bounds():
+    peaks = {row["name"]: row["gigabytes"] for row in json.loads((ROOT / "docs/memory.json").read_text())["rows"]}
+    page = (ROOT / "docs/performance.md").read_text()
+    for name, note in memory.ROWS.items():
+        assert f"| {note} | {peaks[name]:.2f} GB |" in page, name
+    assert peaks["photo"] < 3 and max(peaks["network-1024"], peaks["compiled-1024"]) < 4 and peaks["network-2048"] < 8
