@@ -1,6 +1,5 @@
 """The networks of DeepFill v2: the generator with its two stages, and the discriminator SN-PatchGAN (Sec. 3)."""
 
-from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -16,7 +15,7 @@ Inputs = Literal["official", "article"]
 Padding = Literal["same", "symmetric"]
 
 CONTINUED_LEVELS = 7  # squares of up to 128 px
-WINDOWS_AT_ONCE = 2**26  # numbers in the windows of one convolution: 256 MB
+WINDOWS_AT_ONCE = 2**26  # numbers in the windows of one layer's inputs: 256 MB
 
 # The release's layers and their names: (name, kernel, dilation, outputs in multiples of base_channels). Layers
 # `_downsample` have stride 2, layers `_upsample` enlarge twofold before they convolve.
@@ -117,10 +116,10 @@ class Block(nn.Layer):
         self.layers, self.gate_first = layers, gate_first
         self.activation = functional.relu if name == "pmconv6" else functional.elu
         self.geometry = geometry(kernel, 2 if name.endswith("_downsample") else 1, dilation, padding)
-        self.reach = dilation * (kernel - 1) // 2
         outputs = int(times * base_channels) * (2 if layers == "gated" else 1)
         self.conv = convolution(inputs, outputs, kernel, **self.geometry)
         self.enlarges = name.endswith("_upsample")
+        self.reach = dilation * (kernel - 1) // 2  # places between an output and the furthest that it looks at
         if self.enlarges:
             self.register_buffer("spread", paddle.to_tensor(np.kron(SPREAD, SPREAD), "float32"), persistable=False)
 
@@ -149,7 +148,7 @@ class Block(nn.Layer):
     def convolve_and_add(self, x):
         """The convolution with its bias."""
         if not self.enlarges:
-            return by_rows(self.conv, x, int(np.prod(self.conv.weight.shape[1:])), self.reach)
+            return self.conv(x)
         x = self.convolve(x)
         return x + spread_bias(self.conv.bias, paddle.ones([x.shape[0], 1, *x.shape[2:]]))
 
@@ -169,14 +168,12 @@ class Block(nn.Layer):
         than half of the multiplications.
         """
         weight = self.conv.weight if weight is None else weight
-        outputs, inputs = weight.shape[:2]
         if not self.enlarges:
-            numbers = int(np.prod(weight.shape[1:]))
-            return by_rows(lambda x: functional.conv2d(x, weight, **self.geometry), x, numbers, self.reach)
+            return functional.conv2d(x, weight, **self.geometry)
+        outputs, inputs = weight.shape[:2]
         kernel = paddle.matmul(weight.reshape([outputs, inputs, 9]), self.spread)
         kernel = kernel.reshape([outputs, inputs, 4, 4]).transpose([1, 0, 2, 3])
-        numbers = 16 * outputs
-        return by_rows(lambda x: functional.conv2d_transpose(x, kernel, stride=2, padding=1), x, numbers, self.reach)
+        return functional.conv2d_transpose(x, kernel, stride=2, padding=1)
 
     def count(self, known):
         """How many places in the window of each output are known, float32 [N, 1, H', W']."""
@@ -197,34 +194,6 @@ class Block(nn.Layer):
         kernel = self.conv.weight.shape[2:]
         ratio = reached * (kernel[0] * kernel[1]) / counted.clip(min=1)
         return self.convolve(x * known) * ratio + spread_bias(self.conv.bias, reached), reached
-
-
-def by_rows(convolve: Callable, x, numbers: int, reach: int):
-    """A convolution of a map, some rows at a time if its windows are many, in evaluation on a CPU.
-
-    There Paddle copies all windows of a picture into one matrix: of 24 channels at 2048 x 2048 px, 3.6 GB. Rows above
-    and below are given too, and what comes of them is left out.
-
-    Args:
-        convolve: of x, float32 [N, C, H, W]; W and H stay, are doubled, or, both even, are halved.
-        numbers: in the matrix, for each place of x.
-        reach: how many places away an output looks.
-    """
-    height, width = x.shape[2:]
-    if not paddle.in_dynamic_mode() or paddle.is_grad_enabled() or paddle.get_device() != "cpu":
-        return convolve(x)
-    reach += reach % 2
-    rows = max(WINDOWS_AT_ONCE // (numbers * width) // 2 * 2, 2 * reach)
-    if rows >= height:
-        return convolve(x)
-    parts = []
-    for top in range(0, height, rows):
-        bottom = min(height, top + rows)
-        first, last = max(0, top - reach), min(height, bottom + reach)
-        made = convolve(x[:, :, first:last])
-        begin, end = (made.shape[2] * (row - first) // (last - first) for row in (top, bottom))
-        parts.append(made[:, :, begin:end])
-    return paddle.concat(parts, axis=2)
 
 
 def continued(incomplete, known):
@@ -288,8 +257,34 @@ def add_blocks(network: nn.Layer, inputs: int, rows: list, base_channels: int, *
 def run_blocks(network: nn.Layer, rows: list, x, known):
     """Passes features, and what is known of them, through the layers of a table."""
     for row in rows:
-        x, known = getattr(network, row[0])(x, known)
+        x, known = by_rows(getattr(network, row[0]), x, known)
     return x, known
+
+
+def by_rows(block: Block, x, known):
+    """A layer's outputs: of large maps, in evaluation on a CPU, some rows at a time.
+
+    There Paddle copies all windows of a picture into one matrix: of 24 channels at 2048 x 2048 px, 3.6 GB. Rows above
+    and below are given too, and what comes of them is left out.
+    """
+    if not paddle.in_dynamic_mode() or paddle.is_grad_enabled() or paddle.get_device() != "cpu":
+        return block(x, known)
+    height, width = x.shape[2:]
+    outputs, inputs, *window = block.conv.weight.shape
+    numbers = 16 * outputs if block.enlarges else inputs * int(np.prod(window))  # for each place of x
+    beside = block.reach + block.reach % 2  # even, as layers of stride 2 want it
+    rows = max(WINDOWS_AT_ONCE // (numbers * width) // 2 * 2, 2 * beside)
+    if rows >= height:
+        return block(x, known)
+    parts = []
+    for top in range(0, height, rows):
+        bottom = min(height, top + rows)
+        first, last = max(0, top - beside), min(height, bottom + beside)
+        made = block(*(each if each is None else each[:, :, first:last] for each in (x, known)))
+        begin, end = (made[0].shape[2] * (row - first) // (last - first) for row in (top, bottom))
+        parts.append([each if each is None else each[:, :, begin:end] for each in made])
+    xs, knowns = zip(*parts, strict=True)
+    return paddle.concat(xs, axis=2), known if known is None else paddle.concat(knowns, axis=2)
 
 
 def initialise(generator: "Generator") -> None:
@@ -339,7 +334,7 @@ class Coarse(nn.Layer):
     def forward(self, x, known):
         """float32 [N, inputs, H, W] (and what is known of it, for partial layers) -> [N, 3, H, W] in [-1, 1]."""
         x, _ = run_blocks(self, COARSE_ROWS, x, known)  # 4c x H/4 x W/4 in the middle, c/2 x H x W at the end
-        return functional.tanh(by_rows(self.conv17, x, 9 * x.shape[1], reach=1))
+        return functional.tanh(self.conv17(x))
 
 
 class Refine(nn.Layer):
@@ -359,7 +354,7 @@ class Refine(nn.Layer):
         y = contextual_attention(self.features(picture, known), mask, chunk=chunk)
         y, _ = run_blocks(self, ATTENDED_ROWS, y, valid)
         x, _ = run_blocks(self, MERGED_ROWS, paddle.concat([x, y], axis=1), valid)  # c/2 x H x W
-        return functional.tanh(by_rows(self.allconv17, x, 9 * x.shape[1], reach=1))
+        return functional.tanh(self.allconv17(x))
 
     def features(self, picture, known):
         """What the attention matches, float32 [N, 4c, H/4, W/4]."""
