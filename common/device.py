@@ -124,8 +124,7 @@ def _keep_freed_memory() -> None:
     m_trim_threshold, m_mmap_threshold = -1, -3
     try:
         libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(m_mmap_threshold, 1 << 30)
-        libc.mallopt(m_trim_threshold, (1 << 31) - 1)
-        _memory_is_kept = True
+        done = [libc.mallopt(m_mmap_threshold, 1 << 30), libc.mallopt(m_trim_threshold, (1 << 31) - 1)]
+        _memory_is_kept = all(done)
     except (OSError, AttributeError):  # another C library: nothing to tune
         pass

@@ -17,7 +17,7 @@ SCALE = 10.0  # of the scores in the softmax
 OVERLAP = 4.0  # patches that cover a place; the release divides by it at the border too, where they are fewer
 SMALLEST_NORM = 1e-4  # of a patch, to divide by
 SCORES_AT_ONCE = 2**24  # numbers in one matrix of scores: 64 MB
-LEAST_ROWS = 4  # of queries at once, whatever that takes: the scores of two more rows are computed each time
+LEAST_ROWS = 2  # of queries at once, whatever that takes: the scores of two more rows are computed each time
 END = 2**31 - 1  # of a slice to the last place
 
 
