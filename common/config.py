@@ -52,7 +52,8 @@ class RunSettings:
     """compile the networks, of stock layers, with paddle.jit.to_static: the same numbers, less overhead per operator on
     a card [ours]"""
     plain: bool = False
-    """on a CPU compute with Paddle's stock layers; else with equal ones that are faster there (common/cpu.py) [ours]"""
+    """on a CPU compute with Paddle's own layers and settings; else with equal layers that are faster (common/cpu.py),
+    freed memory kept and transposes copied [ours]"""
     on_nan: Literal["stop", "rollback"] = "stop"
     """when losses or weights are no finite numbers: stop, or go back to the newest checkpoint and go on with other
     pictures [ours]"""
