@@ -10,6 +10,7 @@ import zlib  # noqa: F401  before Paddle 2.6, whose own copy would otherwise tak
 
 import numpy as np
 
+from common import mkl_kernels
 from common.errors import UserError
 
 warnings.filterwarnings("ignore", message="No ccache found")
@@ -22,7 +23,7 @@ except ImportError:
         'PaddlePaddle is not installed: pip install -e ".[cpu]", or for a graphics card see "GPU" in README.md'
     ) from None
 
-STRIDE = "FLAGS_use_stride_kernel"
+STRIDE, MKL = "FLAGS_use_stride_kernel", "MKL_DEBUG_CPU_TYPE"
 VIEWS = paddle.get_flags(STRIDE)[STRIDE]  # as Paddle has it, or the user's environment
 _memory_is_kept = False
 
@@ -30,13 +31,13 @@ _memory_is_kept = False
 def open_device(name: str = "auto", plain: bool = False) -> paddle.CPUPlace | paddle.CUDAPlace:
     """Makes a device the one that Paddle computes on, and connects the processes of a run that has several.
 
-    On a processor it also settles what makes the whole process faster, and changes no result: glibc keeps freed memory,
-    and Paddle's transposes are copies, not views, which the layers of common/cpu.py would have to copy again and again.
+    On a processor it also settles what makes the whole process faster: glibc keeps freed memory, and Paddle's
+    transposes are copies, not views, which the layers of common/cpu.py would have to copy again and again.
 
     Args:
         name: `auto` (the first card that answers, else the processor), `cpu`, `gpu` or `gpu:N`. Of several processes
             each takes its own card, and then `gpu:N` is no choice.
-        plain: leave all that as Paddle has it.
+        plain: leave all that as Paddle has it, and `common.mkl_kernels`, if nothing was computed yet.
 
     Raises:
         UserError: a card was asked for and cannot be used. Asked before Paddle is, which would abort the process.
@@ -50,6 +51,8 @@ def open_device(name: str = "auto", plain: bool = False) -> paddle.CPUPlace | pa
     if on_cpu:
         if not plain:
             _keep_freed_memory()
+        elif os.environ.get(MKL) == mkl_kernels():
+            os.environ.pop(MKL, None)
         paddle.set_device("cpu")
         _connect()
         return paddle.CPUPlace()
@@ -96,12 +99,13 @@ def describe(place: paddle.CPUPlace | paddle.CUDAPlace) -> str:
     return f"{where}, paddlepaddle {paddle.__version__}"
 
 
-def settings() -> dict[str, int | bool]:
+def settings() -> dict[str, int | bool | str | None]:
     """What this process computes by, besides its device: for options.json."""
     return {
         "threads": int(os.environ["OMP_NUM_THREADS"]),
         "freed_memory_kept": _memory_is_kept,
         "transposes_are_views": bool(paddle.get_flags(STRIDE)[STRIDE]),
+        "mkl_debug_cpu_type": os.environ.get(MKL),
     }
 
 

@@ -60,7 +60,7 @@ def test_a_card_that_answers_is_taken(monkeypatch):
 
 
 def run_python(code, **environment):
-    clean = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
+    clean = {key: value for key, value in os.environ.items() if key not in ("OMP_NUM_THREADS", "MKL_DEBUG_CPU_TYPE")}
     return subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env={**clean, **environment}, capture_output=True, text=True
     )
@@ -93,13 +93,15 @@ def test_a_real_card():
 @pytest.mark.parametrize(
     "how, environment, wanted",
     [
-        ({"name": "cpu"}, {}, (True, False)),
-        ({"name": "cpu", "plain": True}, {}, (False, True)),
-        ({"name": "cpu", "plain": True}, {"FLAGS_use_stride_kernel": "0"}, (False, False)),
+        ({"name": "cpu"}, {}, (True, False, common.mkl_kernels())),
+        ({"name": "cpu"}, {"MKL_DEBUG_CPU_TYPE": "4"}, (True, False, "4")),
+        ({"name": "cpu", "plain": True}, {}, (False, True, None)),
+        ({"name": "cpu", "plain": True}, {"MKL_DEBUG_CPU_TYPE": "4"}, (False, True, "4")),
+        ({"name": "cpu", "plain": True}, {"FLAGS_use_stride_kernel": "0"}, (False, False, None)),
     ],
 )
 def test_what_a_process_computes_by(how, environment, wanted):
-    """Memory kept and transposes copied on a CPU; with `plain`, and before a device is opened, all as Paddle has it."""
+    """Memory kept, transposes copied, MKL told its kernels; `plain` leaves all as Paddle and the user have it."""
     code = f"""
 from common import device
 before = device.settings()
@@ -108,13 +110,39 @@ transposed = device.paddle.ones([2, 3]).transpose([1, 0])
 print(before, device.settings(), transposed.is_contiguous(), sep="; ")
 """
     done = run_python(code, OMP_NUM_THREADS="2", **environment)
-    views_before = not environment
-    kept, views = wanted
+    views_before = "FLAGS_use_stride_kernel" not in environment
+    kept, views, kernels = wanted
     kept = kept and sys.platform.startswith("linux")
     before, after, contiguous = done.stdout.strip().splitlines()[-1].split("; ")
-    named = "{{'threads': 2, 'freed_memory_kept': {}, 'transposes_are_views': {}}}"
-    assert before == named.format(False, views_before) and after == named.format(kept, views)
+    named = "{{'threads': 2, 'freed_memory_kept': {}, 'transposes_are_views': {}, 'mkl_debug_cpu_type': {!r}}}"
+    assert before == named.format(False, views_before, environment.get("MKL_DEBUG_CPU_TYPE", common.mkl_kernels()))
+    assert after == named.format(kept, views, kernels)
     assert contiguous == str(not views)
+
+
+AVX512 = "avx2 fma avx512f avx512cd avx512bw avx512dq avx512vl"
+
+
+@pytest.mark.parametrize(
+    "vendor, flags, kernels",
+    [
+        ("GenuineIntel", AVX512, None),
+        ("AuthenticAMD", f"sse {AVX512} avx512_vnni", "7"),
+        ("AuthenticAMD", "sse avx2 fma", "5"),
+        ("HygonGenuine", "avx2 fma avx512f", "5"),
+        ("AuthenticAMD", "sse avx fma", None),  # Piledriver: no AVX2
+    ],
+)
+def test_kernels_of_the_matrix_library(tmp_path, vendor, flags, kernels):
+    core = f"processor\t: 0\nvendor_id\t: {vendor}\nmodel name\t: X: Y\nflags\t\t: {flags}\n\n"
+    (tmp_path / "cpuinfo").write_text(core * 2)
+    assert common.mkl_kernels(str(tmp_path / "cpuinfo")) == kernels
+
+
+def test_kernels_are_left_alone_where_nothing_is_known(tmp_path):
+    assert common.mkl_kernels(str(tmp_path / "nothing")) is None
+    (tmp_path / "arm").write_text("processor\t: 0\nFeatures\t: fp asimd\n\n")
+    assert common.mkl_kernels(str(tmp_path / "arm")) is None
 
 
 def test_on_a_card_transposes_are_as_paddle_has_them(monkeypatch):
