@@ -1,5 +1,7 @@
 """Nouns shared by the papers: images, holes, checkpoints, metrics. Names no paper."""
 
+from __future__ import annotations  # the doctor tells an old Python so, and comes by here
+
 import os
 
 __version__ = "0.1.0"
@@ -40,5 +42,5 @@ def mkl_kernels(cpuinfo: str = "/proc/cpuinfo") -> str | None:
 os.environ.setdefault("OMP_NUM_THREADS", str(cpu_count()))
 
 # The library reads this at the first product. `device.open_device` takes it back for plain runs.
-if kernels := mkl_kernels():
-    os.environ.setdefault("MKL_DEBUG_CPU_TYPE", kernels)
+if mkl_kernels():
+    os.environ.setdefault("MKL_DEBUG_CPU_TYPE", mkl_kernels())

@@ -61,7 +61,7 @@ def test_it_passes_the_contract(copy, sixth):
     """Every test of test_papers.py and test_demo.py that is of this folder, and those of no paper."""
     before = {path: path.read_bytes() for path in copy.rglob("*.py")}
     chosen = f"{NAME} or test_papers_are_found or import_no_paper"
-    done = contract(copy, "tests/test_papers.py", "tests/test_demo.py", "-k", chosen)
+    done = contract(copy, "tests/test_papers.py", "tests/test_demo.py", "-k", chosen, "-m", "not gpu")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
     # files, imports, map, deviations, settings, 5 verbs' help, 2 ways to start, the whole way, static graphs; 2 of no
     # paper; 3 of --demo
