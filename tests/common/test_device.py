@@ -130,6 +130,7 @@ AVX512 = "avx2 fma avx512f avx512cd avx512bw avx512dq avx512vl"
         ("AuthenticAMD", f"sse {AVX512} avx512_vnni", "7"),
         ("AuthenticAMD", "sse avx2 fma", "5"),
         ("HygonGenuine", "avx2 fma avx512f", "5"),
+        *(("AuthenticAMD", AVX512.replace(f"avx512{part}", ""), "5") for part in ("f", "cd", "bw", "dq", "vl")),
         ("AuthenticAMD", "sse avx fma", None),  # Piledriver: no AVX2
     ],
 )
