@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
-import cv2
 import numpy as np
 import tyro
 
@@ -51,11 +50,12 @@ class Options:
 
 def scene(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     """A picture, uint8 [height, width, 3], and a hole in its middle of the same form, bool [height, width]."""
-    coarse = np.random.default_rng(0).integers(0, 256, (9, 9, 3), np.uint8)
+    from benchmarks.ours import Pictures
+
     hole, share = np.zeros((height, width), bool), np.sqrt(HOLE) / 2
     rows, columns = (slice(int(side * (0.5 - share)), int(side * (0.5 + share))) for side in (height, width))
     hole[rows, columns] = True
-    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC), hole
+    return Pictures(height, width)[0], hole
 
 
 def complete(height: int, width: int, *flags: str) -> None:

@@ -8,7 +8,7 @@ import statistics
 from pathlib import Path
 
 from benchmarks.rows import Curve
-from common import cpu_count, mkl_kernels
+from common import cpu_count
 
 COLUMNS = [
     "row", "ours / peer", "range", "seconds, ours", "peer", "CPU s, ours", "peer", "faults, ours", "peer",
@@ -27,7 +27,7 @@ def machine(threads: int) -> dict:
         "threads_of_each_side": threads,
         "allocator": "mmap and trim thresholds of 1 and 2 GB on both sides"
         + ("; GLIBC_TUNABLES " + os.environ["GLIBC_TUNABLES"] if "GLIBC_TUNABLES" in os.environ else ""),
-        "mkl_debug_cpu_type": os.environ.get("MKL_DEBUG_CPU_TYPE", mkl_kernels()),
+        "mkl_debug_cpu_type": os.environ.get("MKL_DEBUG_CPU_TYPE"),
         "load_before": round(os.getloadavg()[0], 2),
         "date": datetime.date.today().isoformat(),
         "versions": {},

@@ -42,5 +42,6 @@ def mkl_kernels(cpuinfo: str = "/proc/cpuinfo") -> str | None:
 os.environ.setdefault("OMP_NUM_THREADS", str(cpu_count()))
 
 # The library reads this at the first product. `device.open_device` takes it back for plain runs.
-if mkl_kernels():
-    os.environ.setdefault("MKL_DEBUG_CPU_TYPE", mkl_kernels())
+_kernels = mkl_kernels()
+if _kernels:
+    os.environ.setdefault("MKL_DEBUG_CPU_TYPE", _kernels)
