@@ -27,11 +27,13 @@ import gradio as gr
 
 import side_by_side
 import weights
-from common import masks
-from common.cityscapes import CLASSES, PALETTE, classify, colourise
-from common.device import open_device
+from common.datasets.paired_images import CLASSES, PALETTE, classify, colourise
 from common.errors import UserError
-from common.images import read_image, resize, show_hole, write_image
+from common.imaging.grid import show_mask
+from common.imaging.io import look, read_image, read_levels, to_uint8, write_image
+from common.imaging.transforms import resize
+from common.masks import reader as mask_reader
+from common.runtime.device import open_device
 from deepfill.sketch import read_sketch
 from pix2pix.infer import faster, translate
 from pix2pix.infer import load as load_translator
@@ -39,13 +41,15 @@ from pix2pix.infer import load as load_translator
 EXAMPLES = Path(__file__).parent / "data" / "examples"
 EDITOR_PX = 640  # longer side of the photo where it is painted on
 LARGEST_FILE, MOST_PIXELS = "20mb", 16_000_000
+# What visitors may send. Not JPEG 2000, whose decoder takes a gigabyte for what a small file claims, nor PPM as text.
+TAKEN = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "MPO", "PNG", "TIFF", "WEBP")
 KEPT_SECONDS = 3600  # files of visitors
-HOLE_COLOUR, LINE_COLOUR = "#ff3d7f", "#101010"
+MASK_COLOUR, LINE_COLOUR = "#ff3d7f", "#101010"
 STREET = (512, 256)  # width and height of label maps; the networks know them squeezed to a square
 EXAMPLE_PHOTOS = [  # photo, hole, sketch
-    *((f"faces/{name}.png", f"holes/{name}.png", None) for name in ("astronaut", "drawn_1", "drawn_2", "drawn_3")),
-    ("sketch/face.png", "sketch/hole.png", "sketch/lines.png"),
-    ("photo/astronaut.jpg", "photo_hole/astronaut.png", None),
+    *((f"faces/{name}.png", f"masks/{name}.png", None) for name in ("astronaut", "drawn_1", "drawn_2", "drawn_3")),
+    ("sketch/face.png", "sketch/mask.png", "sketch/lines.png"),
+    ("photo/astronaut.jpg", "photo_mask/astronaut.png", None),
 ]
 START_FROM = {"a drawn street": "drawn_1", "another one": "drawn_2", "an empty road": ""}
 INTRO = """# Image completion
@@ -53,8 +57,52 @@ Choose a photo, **paint over what shall go** in pink, and let a paper fill it in
 lines** that you draw in the hole: pick black and a small brush at the editor's left."""
 TERMS = """---
 Small networks, trained for {shortest} to {longest} minutes on one processor core. They know faces in the framing of
-CelebA, and streets; of other pictures they make what they can. {terms}. Nothing that you upload leaves this server; it
+CelebA, and streets; of other images they make what they can. {terms}. Nothing that you upload leaves this server; it
 is deleted after an hour."""
+
+
+# ---- what visitors send
+# Gradio has Pillow open all of it, before we see it: any kind of file, of any size, EPS too, which is a program that
+# Ghostscript runs. So it is left to the reader that all commands use. Gradio writes a file for every class that is
+# derived from its own, hence methods of objects.
+
+
+def of_this_page(source: str | bytes, name: str = "") -> str | bytes:
+    """The file again. Raises UserError if it is none that this page takes, by its kind or its size."""
+    name = name or str(source)
+    try:
+        kind = look(source, name, MOST_PIXELS)
+    except UserError as mistake:
+        if "the limit is" not in str(mistake):
+            raise
+        raise UserError(f"{mistake} on this page; the command line takes any size") from None
+    if kind not in TAKEN:
+        raise UserError(f"{name} is {kind}; this page takes {', '.join(TAKEN)}, the command line more")
+    return source
+
+
+def opened_by_us(component: gr.ImageEditor | gr.Image) -> gr.ImageEditor | gr.Image:
+    """The component, whose images our reader opens; of an image the path is given."""
+    if isinstance(component, gr.Image):
+        component.preprocess = lambda sent: sent.path if sent else None
+    else:
+        component.convert_and_format_image = painted
+    return component
+
+
+def painted(sent, *_, **__) -> np.ndarray | None:
+    """An image of the editor, uint8 [rows, columns, 4], from the file or the bytes that were sent."""
+    if sent is None:
+        return None
+    source = getattr(sent, "path", None) or bytes(sent)
+    try:
+        levels = read_levels(of_this_page(source, "what was painted"))
+    except UserError as mistake:
+        raise gr.Error(str(mistake), title="Not like this") from None
+    values = to_uint8(levels)
+    alpha = values[..., -1] if values.shape[2] in (2, 4) else np.full(values.shape[:2], 255, np.uint8)
+    colours = values[..., :3] if values.shape[2] > 2 else values[..., :1].repeat(3, 2)
+    return np.dstack([colours, alpha])
 
 
 # ---- what is painted
@@ -72,14 +120,14 @@ def paint_of(editor: dict | None, height: int, width: int) -> tuple[np.ndarray, 
         (hole, lines), bool [height, width].
     """
     layers = [layer for layer in (editor or {}).get("layers") or [] if layer is not None]
-    hole = lines = np.zeros((height, width), bool)
+    mask = lines = np.zeros((height, width), bool)
     if layers:
         painted = layers[0][..., 3] >= 128
-        hole = _at_size(painted, height, width)
+        mask = _at_size(painted, height, width)
         lines = _at_size(painted & (layers[0][..., :3].max(axis=2) < 96), height, width)
     for layer in layers[1:]:
         lines = lines | _at_size(layer[..., 3] >= 128, height, width)
-    return hole, lines
+    return mask, lines
 
 
 def _at_size(painted: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -100,33 +148,27 @@ def gather(photo, editor, mask_file=None, invert=False, sketch_file=None) -> tup
     """
     image = open_photo(photo)
     height, width = image.shape[:2]
-    hole, lines = paint_of(editor, height, width)
+    mask, lines = paint_of(editor, height, width)
     if mask_file:
-        hole = hole | masks.read_hole(mask_file, height, width, invert)
+        mask = mask | mask_reader.read_mask(of_this_page(mask_file), invert=invert, photo=image, photo_file=Path(photo))
     if sketch_file:
-        lines = lines | read_sketch(sketch_file, height, width)
-    if not hole.any():
+        lines = lines | read_sketch(of_this_page(sketch_file), height, width)
+    if not mask.any():
         raise UserError("there is no hole: paint over what shall be filled, on the layer Hole, or upload a mask")
-    if hole.mean() > masks.LARGEST_SHARE:
+    if mask.mean() > mask_reader.LARGEST_FRACTION:
         raise UserError(
-            f"the hole covers {hole.mean():.0%} of the photo; leave some of it, or tick “black is the hole”"
+            f"the hole covers {mask.mean():.0%} of the photo; leave some of it, or tick “black is the hole”"
         )
-    if hole.mean() < masks.SMALLEST_SHARE:
-        gr.Warning(f"the hole covers only {hole.mean():.3%} of the photo")
-    return image, hole, lines & hole
+    if mask.mean() < mask_reader.SMALLEST_FRACTION:
+        gr.Warning(f"the hole covers only {mask.mean():.3%} of the photo")
+    return image, mask, lines & mask
 
 
 def open_photo(photo: str | None) -> np.ndarray:
-    """The uploaded photo. Raises UserError if there is none, or it is no picture, or too large for this page."""
+    """The uploaded photo. Raises UserError if there is none, or it is no image, or too large for this page."""
     if not photo:
         raise UserError("there is no photo: choose one, or take an example")
-    image = read_image(photo)
-    if image.shape[0] * image.shape[1] > MOST_PIXELS:
-        raise UserError(
-            f"the photo is {image.shape[1]} x {image.shape[0]} px; this page takes up to "
-            f"{MOST_PIXELS // 10**6} million pixels, the command line any size"
-        )
-    return image
+    return read_image(of_this_page(photo))
 
 
 # ---- what the buttons do
@@ -162,10 +204,15 @@ def show_photo(photo, mask_file, invert, sketch_file) -> dict | None:
     scale = EDITOR_PX / max(height, width)
     shown = resize(image, max(1, round(height * scale)), max(1, round(width * scale)))
     if mask_file:
-        hole = _at_size(masks.read_hole(mask_file, height, width, invert), *shown.shape[:2])
-        shown = np.where(hole[..., None], side_by_side.checkers(*hole.shape), shown)
+        mask = _at_size(
+            mask_reader.read_mask(of_this_page(mask_file), invert=invert, photo=image, photo_file=Path(photo)),
+            *shown.shape[:2],
+        )
+        shown = np.where(mask[..., None], side_by_side.checkers(*mask.shape), shown)
     if sketch_file:
-        shown = show_hole(shown, _at_size(read_sketch(sketch_file, height, width), *shown.shape[:2]), (16, 16, 16))
+        shown = show_mask(
+            shown, _at_size(read_sketch(of_this_page(sketch_file), height, width), *shown.shape[:2]), (16, 16, 16)
+        )
     return {"background": shown, "layers": [], "composite": None}
 
 
@@ -177,35 +224,35 @@ def take_example(chosen: gr.SelectData) -> tuple:
 @told
 def complete(photo, editor, mask_file, invert, sketch_file, paper, blend, window) -> tuple:
     """One paper's completion: (before and after, a line about it, the completed PNG, the hole's PNG)."""
-    image, hole, lines = gather(photo, editor, mask_file, invert, sketch_file)
+    image, mask, lines = gather(photo, editor, mask_file, invert, sketch_file)
     (file,) = side_by_side.choose((paper,), ()).values()
     options = {"blend": blend or None, "window": window or None, "lines": lines if lines.any() else None}
-    result = side_by_side.ask_paper(paper, file, image, hole, **options)
+    result = side_by_side.ask_paper(paper, file, image, mask, **options)
     if result.problem:
         raise UserError(result.problem)
     if lines.any() and paper != "deepfill":
         gr.Info("Only DeepFill v2 follows lines; the sketch was left out.")
-    before = np.where(hole[..., None], side_by_side.checkers(*hole.shape), image)
+    before = np.where(mask[..., None], side_by_side.checkers(*mask.shape), image)
     told_of = (
-        f"**{result.label}**: {side_by_side.told_seconds(result.seconds)} for {hole.mean():.1%} of "
+        f"**{result.label}**: {side_by_side.told_seconds(result.seconds)} for {mask.mean():.1%} of "
         f"{image.shape[1]} × {image.shape[0]} px"
     )
-    files = keep("completed.png", result.picture), keep("hole.png", hole.astype(np.uint8) * 255)
-    return (before, result.picture), told_of, *files
+    files = keep("completed.png", result.image), keep("hole.png", mask.astype(np.uint8) * 255)
+    return (before, result.image), told_of, *files
 
 
 @told
 def compare(photo, editor, mask_file, invert, sketch_file, blend, window, progress=gr.Progress()) -> tuple:  # noqa: B008
-    """All methods side by side: (labelled picture, its PNG)."""
-    image, hole, lines = gather(photo, editor, mask_file, invert, sketch_file)
+    """All methods side by side: (labelled image, its PNG)."""
+    image, mask, lines = gather(photo, editor, mask_file, invert, sketch_file)
     files = side_by_side.choose((), ())
     options = {"blend": blend or None, "window": window or None, "lines": lines if lines.any() else None}
     total, results = len(files) + len(side_by_side.CLASSICAL), []
-    for result in side_by_side.ask_all(files, image, hole, **options):
+    for result in side_by_side.ask_all(files, image, mask, **options):
         results.append(result)
         progress((len(results), total), desc=result.label)
-    picture = side_by_side.sheet(image, hole, results)
-    return picture, keep("side_by_side.png", picture)
+    sheet_image = side_by_side.sheet(image, mask, results)
+    return sheet_image, keep("side_by_side.png", sheet_image)
 
 
 def start_labels(name: str) -> dict:
@@ -249,7 +296,7 @@ def translator(direction: str):
 
 @told
 def draw_street(editor, seed) -> tuple:
-    """A street for a painted label map: (picture, a line about it, its PNG, the labels' PNG)."""
+    """A street for a painted label map: (image, a line about it, its PNG, the labels' PNG)."""
     label, network = labels_of(editor), translator("label-to-photo")
     start = time.perf_counter()
     street = translate(network, label, seed=int(seed))
@@ -259,13 +306,13 @@ def draw_street(editor, seed) -> tuple:
 
 @told
 def name_things(photo) -> tuple:
-    """The labels of a photo of a street: (picture, its PNG)."""
+    """The labels of a photo of a street: (image, its PNG)."""
     image = open_photo(photo)
     label = colourise(classify(translate(translator("photo-to-label"), image), void=False))
     return label, keep("labels.png", label)
 
 
-def keep(name: str, picture: np.ndarray) -> str:
+def keep(name: str, image: np.ndarray) -> str:
     """Writes a result as PNG where the page can send it from, and removes those that are an hour old."""
     folder = Path(os.environ["GRADIO_TEMP_DIR"], "results")
     folder.mkdir(parents=True, exist_ok=True)
@@ -273,7 +320,7 @@ def keep(name: str, picture: np.ndarray) -> str:
         if time.time() - old.stat().st_mtime > KEPT_SECONDS:
             shutil.rmtree(old, ignore_errors=True)
     path = Path(tempfile.mkdtemp(dir=folder), name)
-    write_image(path, picture)
+    write_image(path, image)
     return str(path)
 
 
@@ -310,7 +357,7 @@ def completion_tab() -> None:
             )  # fmt: skip
             editor = gr.ImageEditor(
                 label="2  Paint the hole", sources=(), transforms=(),
-                brush=gr.Brush(36, [HOLE_COLOUR, LINE_COLOUR], HOLE_COLOUR, "fixed"), eraser=gr.Eraser(36),
+                brush=gr.Brush(36, [MASK_COLOUR, LINE_COLOUR], MASK_COLOUR, "fixed"), eraser=gr.Eraser(36),
                 layers=gr.LayerOptions(False, ["Hole", "Sketch"]), format="png", height=700, elem_id="editor",
                 canvas_size=(EDITOR_PX, EDITOR_PX),
             )  # fmt: skip
@@ -324,12 +371,12 @@ def completion_tab() -> None:
         with gr.Column(scale=5, min_width=420):
             paper = gr.Radio(papers, value=papers[-1][1] if papers else None, label="3  Paper", elem_id="paper")
             with gr.Row():
-                ways = [("the paper's own", ""), "paste", "feather", "poisson", "telea-poisson"]
+                ways = [("best measured", ""), ("the paper's", "paper"), "paste", "feather", "poisson", "telea-poisson"]
                 blend = gr.Dropdown(ways, value="", label="Blending", elem_id="blend")
                 sights = [
-                    ("as the photo's size suggests", ""),
+                    ("what it was trained on", ""),
                     ("all of the photo", "whole"),
-                    ("the hole's surroundings", "hole"),
+                    ("the hole's surroundings", "mask"),
                 ]
                 window = gr.Dropdown(sights, value="", label="The network sees")
             go = gr.Button("Complete", variant="primary", elem_id="complete")
@@ -341,7 +388,7 @@ def completion_tab() -> None:
             )
             with gr.Row():
                 result = gr.DownloadButton("Download the photo", elem_id="download")
-                hole = gr.DownloadButton("Download the hole", elem_id="download-hole")
+                mask = gr.DownloadButton("Download the hole", elem_id="download-hole")
     both = gr.Button("Compare all papers, and the classical methods", elem_id="compare")
     sheet = gr.Image(
         label="Side by side",
@@ -360,8 +407,8 @@ def completion_tab() -> None:
         event(lambda: (None, None, False), None, [mask_file, sketch_file, invert]).then(**shown)
     for event in (mask_file.upload, mask_file.clear, sketch_file.upload, sketch_file.clear, invert.input):
         event(**shown)
-    given = [photo, editor, mask_file, invert, sketch_file]
-    go.click(complete, [*given, paper, blend, window], [slider, about, result, hole], **ONE_AT_A_TIME)
+    given = [photo, opened_by_us(editor), mask_file, invert, sketch_file]
+    go.click(complete, [*given, paper, blend, window], [slider, about, result, mask], **ONE_AT_A_TIME)
     both.click(lambda: (gr.update(visible=True), gr.update(visible=True)), None, [sheet, sheet_file]).then(
         compare, [*given, blend, window], [sheet, sheet_file], **ONE_AT_A_TIME
     )
@@ -416,8 +463,8 @@ def street_tab() -> None:
             )
             found_file = gr.DownloadButton("Download the labels")
     start.change(start_labels, start, labels)
-    draw.click(draw_street, [labels, seed], [street, about, street_file, label_file], **ONE_AT_A_TIME)
-    name.click(name_things, photo, [found, found_file], **ONE_AT_A_TIME)
+    draw.click(draw_street, [opened_by_us(labels), seed], [street, about, street_file, label_file], **ONE_AT_A_TIME)
+    name.click(name_things, opened_by_us(photo), [found, found_file], **ONE_AT_A_TIME)
 
 
 def build() -> gr.Blocks:

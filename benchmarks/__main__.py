@@ -11,7 +11,7 @@ training, compared with ours before anything is timed.
 
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +21,8 @@ from benchmarks import report
 from benchmarks.pairs import ROOT, Row, measure
 from benchmarks.rows import Curve, all_curves, all_rows
 from common.config import at_least
-from common.errors import UserError, one_line_errors
+from common.errors import UserError
+from common.runtime.commands import one_line_errors
 
 CURVE_ROUNDS = 3  # at most, for each point of a curve
 
@@ -41,9 +42,9 @@ class Options:
     markdown: Path | None = None
     """file for the result as a page with a table"""
     plots_dir: Path = ROOT / "docs"
-    """folder for the curves' pictures"""
+    """folder for the curves' images"""
     data_dir: Path | None = None
-    """pictures for the readers: CelebA or any folder; none: some are drawn"""
+    """images for the readers: CelebA or any folder; none: some are drawn"""
     device: Literal["cpu", "gpu"] = "cpu"
     """of both sides"""
     alone: bool = False
@@ -95,8 +96,7 @@ def draw(curve: Curve, options: Options, failures: list[str]) -> dict:
     """Measures all points of a curve. A point that cannot be measured (as for want of memory) is told and left out."""
     points = []
     for value in curve.values:
-        row = Row(curve.row.name, curve.row.ours, curve.row.peer, curve.row.note,
-                  {**curve.row.settings, curve.setting: value}, curve.row.torch)  # fmt: skip
+        row = replace(curve.row, settings={**curve.row.settings, curve.setting: value})
         try:
             found = measure(row, min(options.rounds, CURVE_ROUNDS), options.threads, options.peer, options.device)
         except UserError as problem:
@@ -144,7 +144,7 @@ def run(options: Options) -> dict:
         keep()
     if options.markdown:
         options.markdown.parent.mkdir(parents=True, exist_ok=True)
-        options.markdown.write_text(report.markdown(result, plots, options.markdown))
+        options.markdown.write_text(report.markdown(result, plots, options.markdown), encoding="utf-8")
     return result
 
 

@@ -9,7 +9,6 @@ loop of `dcgan_completion.search`. Its compiled double has the losses, and with 
 """
 
 import contextlib
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -19,9 +18,10 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from common.device import describe, open_device, paddle
-from common.errors import one_line_errors
-from common.gradients import frozen
+from common.runtime.commands import one_line_errors
+from common.runtime.device import describe, open_device, paddle
+from common.runtime.optim import frozen
+from common.runtime.strict_json import json_text
 from dcgan_completion.losses import contextual_loss, perceptual_loss
 from dcgan_completion.model import Discriminator, Generator
 from dcgan_completion.search import BATCH, Settings, adam_step, batch_statistics, objective
@@ -38,7 +38,7 @@ class Options:
     rounds: int = 7
     """measurements of each row of the table"""
     device: str = "auto"
-    """auto, cpu, gpu or gpu:N"""
+    """Device to compute on: auto, cpu, gpu, gpu:N, or another type that Paddle lists (xpu, npu, mlu)."""
     json: Path | None = None
     """file for the result"""
 
@@ -137,7 +137,7 @@ def main(argv: list[str] | None = None) -> dict:
             span = f"{row['ratio_min']} .. {row['ratio_max']}"
             print(f"| {name} | {row['steps_per_second']} | {row['ratio_median']} | {span} |")
     if options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+        options.json.write_text(json_text(result, indent=1) + "\n")
     return result
 
 

@@ -2,11 +2,10 @@
 
     python -m benchmarks.long_run --plot docs/long_run.png --json docs/long_run.json
 
-Both begin with the same weights and see the same pictures. They part by rounding, which a GAN makes larger at every
+Both begin with the same weights and see the same images. They part by rounding, which a GAN makes larger at every
 step; so what is compared are means over stretches of the run, against what the losses vary by within a stretch.
 """
 
-import json
 import os
 import statistics
 import subprocess
@@ -18,8 +17,10 @@ import tyro
 
 from benchmarks.pairs import ROOT
 from common.config import at_least
-from common.errors import UserError, one_line_errors
-from common.runlog import read_stats
+from common.errors import UserError
+from common.runtime.commands import one_line_errors
+from common.runtime.strict_json import json_text
+from common.training.run_folder import read_stats
 
 STRETCHES = 10  # of a run
 
@@ -37,11 +38,11 @@ class Options:
     threads: int = 2
     """of each run"""
     data_dir: Path | None = None
-    """pictures, for presets that draw none"""
+    """images, for presets that draw none"""
     run_dir: Path = Path("runs/long_run")
     """folder of both runs; what is there is gone on with"""
     plot: Path | None = None
-    """picture of the losses, one panel for each"""
+    """image of the losses, one panel for each"""
     json: Path | None = None
     """file for the comparison"""
 
@@ -92,7 +93,7 @@ def plot(ours: dict, stock: dict, path: Path) -> None:
     figure = matplotlib.figure.Figure(figsize=(4 * len(ours), 3.2), layout="constrained")
     for number, name in enumerate(ours, 1):
         axes = figure.add_subplot(1, len(ours), number)
-        for label, each in (("stock layers (--plain)", stock), ("faster layers", ours)):
+        for label, each in (("stock layers (--disable-cpu-layers)", stock), ("faster layers", ours)):
             axes.plot(*zip(*each[name], strict=True), linewidth=1, alpha=0.7, label=label)
         axes.set_title(name)
         axes.set_xlabel("step")
@@ -109,15 +110,17 @@ def main(argv: list[str] | None = None) -> None:
     at_least(options, steps=10 * STRETCHES * 2, threads=1)
     folders = {"ours": options.run_dir / "ours", "plain": options.run_dir / "plain"}
     train(options, folders["ours"])
-    train(options, folders["plain"], "--plain")
+    train(options, folders["plain"], "--disable-cpu-layers")
     ours, stock = series(folders["ours"]), series(folders["plain"])
     result = {
-        "paper": options.paper, "preset": options.preset, "steps": options.steps,
+        "paper": options.paper,
+        "preset": options.preset,
+        "steps": options.steps,
         f"last {options.steps // STRETCHES} steps": compare(ours, stock, options.steps),
-    }  # fmt: skip
-    print(json.dumps(result, indent=1))
+    }
+    print(json_text(result, indent=1))
     if options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+        options.json.write_text(json_text(result, indent=1) + "\n")
     if options.plot:
         plot(ours, stock, options.plot)
 

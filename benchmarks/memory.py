@@ -1,4 +1,4 @@
-"""The most memory that DeepFill v2 takes for large pictures, at the release's width, on a CPU.
+"""The most memory that DeepFill v2 takes for large images, at the release's width, on a CPU.
 
     python -m benchmarks.memory --json docs/memory.json
 
@@ -22,7 +22,8 @@ import tyro
 from benchmarks import report
 from benchmarks.worker import peak_megabytes
 from common.config import at_least
-from common.errors import UserError, one_line_errors
+from common.errors import UserError
+from common.runtime.commands import one_line_errors
 
 ROWS = {
     "photo": "`deepfill.infer`, photo of 4000 x 3000 px with a hole of 8 %",
@@ -32,8 +33,8 @@ ROWS = {
     "compiled-1024": "the same, compiled, and what it takes to compile it",
     "network-2048": "the network itself on 2048 x 2048 px",
 }
-KNOWN_PX = 256  # side of the release's training pictures
-HOLE = 0.08  # of the picture's area
+KNOWN_PX = 256  # side of the release's training images
+MASK = 0.08  # of the image's area
 
 
 @dataclass(frozen=True)
@@ -49,46 +50,46 @@ class Options:
 
 
 def scene(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """A picture, uint8 [height, width, 3], and a hole in its middle of the same form, bool [height, width]."""
+    """An image, uint8 [height, width, 3], and a hole in its middle of the same form, bool [height, width]."""
     from benchmarks.ours import Pictures
 
-    hole, share = np.zeros((height, width), bool), np.sqrt(HOLE) / 2
-    rows, columns = (slice(int(side * (0.5 - share)), int(side * (0.5 + share))) for side in (height, width))
-    hole[rows, columns] = True
-    return Pictures(height, width)[0], hole
+    mask, fraction = np.zeros((height, width), bool), np.sqrt(MASK) / 2
+    rows, columns = (slice(int(side * (0.5 - fraction)), int(side * (0.5 + fraction))) for side in (height, width))
+    mask[rows, columns] = True
+    return Pictures(height, width)[0], mask
 
 
 def complete(height: int, width: int, *flags: str) -> None:
-    """Completes a picture as a user does, by the command line, with first weights of the release's shape."""
-    from common.checkpoint import save_weights
-    from common.images import write_image
+    """Completes an image as a user does, by the command line, with initial weights of the release's shape."""
+    from common.checkpoint.weights import save_weights
+    from common.imaging.io import write_image
     from deepfill import infer
     from deepfill.model import Generator
 
     with tempfile.TemporaryDirectory() as folder:
         network = Generator()
-        facts = {"paper": "deepfill", "generator": network.arguments, "image_px": KNOWN_PX, "colours": "RGB"}
-        weights = save_weights(Path(folder, "release.safetensors"), {"generator": network}, facts)
-        image, hole = scene(height, width)
+        metadata = {"paper": "deepfill", "generator": network.arguments, "image_px": KNOWN_PX, "colours": "RGB"}
+        weights = save_weights(Path(folder, "release.safetensors"), {"generator": network}, metadata)
+        image, mask = scene(height, width)
         files = {name: str(Path(folder, f"{name}.png")) for name in ("input", "mask", "output")}
         write_image(Path(files["input"]), image)
-        write_image(Path(files["mask"]), np.uint8(hole)[..., None].repeat(3, 2) * 255)
+        write_image(Path(files["mask"]), np.uint8(mask)[..., None].repeat(3, 2) * 255)
         given = [text for name, file in files.items() for text in (f"--{name}", file)]
         infer.main(["--weights", str(weights), "--device", "cpu", *given, *flags])
 
 
 def run_network(side: int, compiled: bool) -> None:
-    """Has the network of the release see a square picture at its own size."""
-    from common.device import open_device, paddle
-    from common.images import to_network
+    """Has the network of the release see a square image at its own size."""
+    from common.imaging.transforms import to_network
+    from common.runtime.device import open_device, paddle
     from deepfill.infer import faster
     from deepfill.model import Generator
 
     open_device("cpu")
     network = Generator()
     network.eval()
-    image, hole = scene(side, side)
-    inputs = [paddle.to_tensor(to_network(image[None])), paddle.to_tensor(np.float32(hole[None, None]))]
+    image, mask = scene(side, side)
+    inputs = [paddle.to_tensor(to_network(image[None])), paddle.to_tensor(np.float32(mask[None, None]))]
     with paddle.no_grad():
         if compiled:
             network = faster(network)

@@ -48,9 +48,14 @@ class Worker:
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": path, DEVICE: device}
         try:
             self.process = subprocess.Popen(
-                [str(python), "-m", "benchmarks.worker"], cwd=ROOT, env=environment, text=True, bufsize=1,
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            )  # fmt: skip
+                [str(python), "-m", "benchmarks.worker"],
+                cwd=ROOT,
+                env=environment,
+                text=True,
+                bufsize=1,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+            )
         except OSError as problem:
             raise UserError(f"cannot start {python}: {problem.strerror}; it must be a Python interpreter") from None
 

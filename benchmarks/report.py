@@ -1,19 +1,28 @@
 """Results as JSON, as a Markdown table, and as plots."""
 
 import datetime
-import json
 import os
 import platform
 import statistics
 from pathlib import Path
 
 from benchmarks.rows import Curve
-from common import cpu_count
+from common.runtime.environment import cpu_count
+from common.runtime.strict_json import json_text
 
 COLUMNS = [
-    "row", "ours / peer", "range", "seconds, ours", "peer", "CPU s, ours", "peer", "faults, ours", "peer",
-    "peak MB, ours", "peer",
-]  # fmt: skip
+    "row",
+    "ours / peer",
+    "range",
+    "seconds, ours",
+    "peer",
+    "CPU s, ours",
+    "peer",
+    "faults, ours",
+    "peer",
+    "peak MB, ours",
+    "peer",
+]
 HEAD = f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}"
 
 
@@ -47,7 +56,7 @@ def write_json(path: Path, result: dict) -> None:
     """Replaces the file; called after every row, so that a run that is cut short leaves what it has."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(result, indent=1) + "\n")
+    temporary.write_text(json_text(result, indent=1) + "\n")
     temporary.replace(path)
 
 
@@ -69,7 +78,8 @@ def table_row(row: dict) -> str:
 
 def short(seconds: float) -> str:
     """Three digits that count, without an exponent."""
-    return f"{seconds:.2f}" if seconds >= 1 else f"{seconds:.3f}" if seconds >= 0.1 else f"{seconds:.4f}"
+    decimals = 2 + (seconds < 1) + (seconds < 0.1)
+    return f"{seconds:.{decimals}f}"
 
 
 def markdown(result: dict, plots: dict[str, Path], page: Path) -> str:
@@ -77,8 +87,8 @@ def markdown(result: dict, plots: dict[str, Path], page: Path) -> str:
 
     Args:
         result: as it goes to the JSON file.
-        plots: name of a curve -> its picture.
-        page: the file that the page will be, from which it links the pictures.
+        plots: name of a curve -> its image.
+        page: the file that the page will be, from which it links the images.
     """
     about = result["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
@@ -100,8 +110,8 @@ def markdown(result: dict, plots: dict[str, Path], page: Path) -> str:
         lines += ["", f"{curve['name']}: {curve['note']}, by {curve['setting']}", "", HEAD]
         lines += [table_row({**point, "name": f"{point['at']:,}"}) for point in curve["points"]]
         if curve["name"] in plots:
-            picture = Path(os.path.relpath(plots[curve["name"]], page.parent)).as_posix()
-            lines += ["", f"![{curve['name']}]({picture})"]
+            image = Path(os.path.relpath(plots[curve["name"]], page.parent)).as_posix()
+            lines += ["", f"![{curve['name']}]({image})"]
     for failure in result["failures"]:
         lines += ["", f"not measured: {failure}"]
     return "\n".join(lines) + "\n"
@@ -120,8 +130,10 @@ def plot(curve: Curve, points: list[dict], path: Path) -> Path:
     figure, (time, memory) = pyplot.subplots(1, 2, figsize=(9, 3.6))
     for side, label, colour in (("ours", "ours", "tab:blue"), ("peer", curve.peer, "tab:orange")):
         at = [point["at"] for point in points]
-        each = [[s / (x if curve.per_value else 1) for s in point[side]["seconds_each_round"]]
-                for x, point in zip(at, points, strict=True)]  # fmt: skip
+        each = [
+            [s / (x if curve.per_value else 1) for s in point[side]["seconds_each_round"]]
+            for x, point in zip(at, points, strict=True)
+        ]
         time.plot(at, [statistics.median(values) for values in each], "o-", label=label, color=colour)
         time.fill_between(
             at, [min(values) for values in each], [max(values) for values in each], color=colour, alpha=0.2

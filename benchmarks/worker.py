@@ -38,7 +38,7 @@ def libc() -> ctypes.CDLL | None:
 
 
 def keep_freed_memory() -> bool:
-    """The allocator settings of `common.device.open_device`, for both sides. False: there is nothing to set."""
+    """The allocator settings of `common.runtime.environment.tune`, for both sides. False: there is nothing to set."""
     library = libc()
     if library is None:
         return False

@@ -1,13 +1,38 @@
-"""A frozen dataclass becomes a command line; its values are saved beside the run."""
+"""A frozen dataclass becomes a command line; its values are saved beside the run.
 
+The text under a field is its flag's help, and a comment `# ---- model` above some fields is the heading of their group.
+"""
+
+import ast
 import dataclasses
+import functools
+import inspect
+import itertools
+import math
+import re
+import textwrap
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar, get_args, get_type_hints
 
 import tyro
 
 from common.errors import UserError
-from common.gradients import Amp
+
+ExportFormat = Literal["paddle", "onnx"]
+Amp = Literal["off", "float16", "bfloat16"]
+
+# Names of version 0.1, which stand in the options.json of older runs; `output` is the file to write since.
+RENAMED = {
+    **{"holes": "mask", "hole_px": "mask_px", "hole_per_batch": "mask_per_batch", "plain": "disable_cpu_layers"},
+    **{"init_completion": "init_generator", "generator_channels": "base_channels"},
+}
+OUTPUTS = {
+    **dict.fromkeys(("center", "whole"), "predicted_region"),
+    **dict.fromkeys(("sigmoid", "tanh", "clamp"), "output_activation"),
+}
+
+GROUPS = ("data", "model", "optimisation", "run", "device")  # of flags, in the order of --help
+HEADING = re.compile(r" +# ---- (\w+)$")
 
 T = TypeVar("T")
 
@@ -19,76 +44,265 @@ class RunSettings:
     The text under each field is its help; the bracket at the end says where the value comes from.
     """
 
-    preset: tyro.conf.Suppress[str] = ""
-    """name of the preset these values started from [ours]"""
+    # ---- data
     data_dir: Path | None = None
-    """folder or zip with the pictures [none: the preset draws its own or asks]"""
-    run_dir: Path | None = None
-    """folder for everything the run writes [none: runs/PAPER/PRESET]"""
-    device: str = "auto"
-    """auto, cpu, gpu or gpu:N; auto takes the first card if Paddle can use one [ours]"""
-    seed: int = 0
-    """start of every chain of chance: weights, order, crops, holes [ours]"""
-    resume: str = "auto"
-    """auto: go on from the run folder's newest checkpoint; never: start anew and move the old run aside; or the path of
-    a checkpoint folder [ours]"""
-    total_steps: int = 1
-    """optimisation steps of the whole run [each paper sets it]"""
-    batch_size: int = 1
-    """pictures per step [each paper sets it]"""
+    """Folder or zip with the training images [none: the preset draws its own or asks]"""
     workers: int = 2
-    """threads that read and prepare pictures ahead of need; 0 reads in the loop [ours]"""
-    save_minutes: float = 5.0
-    """minutes between checkpoints; one more is written at the end and on Ctrl-C or SIGTERM [ours]"""
-    preview_steps: int = 500
-    """steps between preview pictures, after those at steps 1, 50 and 200 [ours]"""
-    amp: Amp = "off"
-    """automatic mixed precision on a graphics card, O1: float16, or bfloat16 where the card has it [ours]"""
-    channels_last: bool = False
-    """with --amp float16: Paddle lays out the maps of a step as its convolutions compute fastest on the card [ours]"""
-    sync_batch_norm: bool = False
-    """of several processes, each with a card: statistics of batch norm over the pictures of all [ours]"""
-    to_static: bool = False
-    """compile the networks, of stock layers, with paddle.jit.to_static: the same numbers, less overhead per operator on
-    a card [ours]"""
-    plain: bool = False
-    """on a CPU compute with Paddle's own layers and settings; else with equal layers that are faster (common/cpu.py),
-    freed memory kept and transposes copied [ours]"""
+    """Number of threads that read and prepare images ahead of need; 0 reads in the loop [ours]"""
+
+    # ---- optimisation
+    total_steps: int = 1
+    """Number of optimisation steps of the whole run [each paper sets it]"""
+    batch_size: int = 1
+    """Number of images per step [each paper sets it]"""
+    restart_schedule: bool = False
+    """Plan the learning rate anew when a run is resumed with another --total-steps; without this flag it keeps the
+    schedule that the run started with, and at its end stays as it is [ours]"""
     on_nan: Literal["stop", "rollback"] = "stop"
-    """when losses or weights are no finite numbers: stop, or go back to the newest checkpoint and go on with other
-    pictures [ours]"""
+    """What to do when losses or weights are not finite: stop, or roll back to the newest checkpoint and go on with
+    other images [ours]"""
+
+    # ---- run
+    preset: tyro.conf.Suppress[str] = ""
+    """Name of the preset that these values started from [ours]"""
+    run_dir: Path | None = None
+    """Folder for everything that the run writes [none: runs/PAPER/PRESET]"""
+    resume: str = "auto"
+    """Checkpoint to resume from: auto takes the run folder's newest, never starts anew and moves the old run aside, a
+    path names a checkpoint's folder [ours]"""
+    seed: int = 0
+    """Random seed for initialisation, order of the images, crops and masks [ours]"""
+    save_minutes: float = 5.0
+    """Minutes between checkpoints; one more is written at the end and on Ctrl-C, SIGTERM or SIGHUP [ours]"""
+    preview_steps: int = 500
+    """Number of steps between preview images, after those at steps 1, 50 and 200 [ours]"""
     max_minutes: float = 0.0
-    """stop after so many minutes of this session, saved and ready to resume; 0 is no limit [ours]"""
+    """Minutes after which this session stops, saved and ready to resume; 0 is no limit [ours]"""
+
+    # ---- device
+    device: str = "auto"
+    """Device to compute on: auto (the first GPU or other device that Paddle can use, else the CPU), cpu, gpu, gpu:N, or
+    another type that Paddle lists (xpu, npu, mlu) [ours]"""
+    disable_cpu_layers: bool = False
+    """Use Paddle's stock layers and settings on a CPU, without the equal but faster ones of common/cpu_layers [ours]"""
+    amp: Amp = "off"
+    """Automatic mixed precision (O1, GPU only): float16, or bfloat16 where the GPU has it [ours]"""
+    channels_last: bool = False
+    """Let Paddle lay out feature maps as convolutions compute fastest on the GPU (needs --amp float16) [ours]"""
+    sync_batch_norm: bool = False
+    """Synchronise batch-norm statistics across the GPUs of several processes (SyncBatchNorm) [ours]"""
+    to_static: bool = False
+    """Compile the networks, of stock layers, with paddle.jit.to_static: the same numbers, less overhead per operator on
+    a GPU [ours]"""
+
+
+@dataclasses.dataclass(frozen=True)
+class InferSettings:
+    """The flags that every `infer` command shares."""
+
+    # ---- data
+    weights: Path | None = None
+    """Weights file that `train` or `convert` wrote, or the folder that `export` wrote."""
+    input: Path | None = None
+    """Image to work on, or a folder of images."""
+    output: Path | None = None
+    """Image to write, or a folder if the input is one."""
+    demo: bool = False
+    """Run on bundled weights and images with no other flag; results go to demo_PAPER/, or to the output."""
+
+    # ---- run
+    seed: int = 0
+    """Random seed of everything that is sampled: masks, noise, dropout, the first z."""
+    skip_existing: bool = False
+    """Skip the images of a folder whose result is there, whole and made with the same settings."""
+
+    # ---- device
+    device: str = "auto"
+    """Device to compute on: auto (the first GPU or other device that Paddle can use, else the CPU), cpu, gpu, gpu:N, or
+    another type that Paddle lists (xpu, npu, mlu)."""
+    disable_cpu_layers: bool = False
+    """Run Paddle's stock eager network on a CPU, without anything equal but faster (compiled networks, CPU layers)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateSettings:
+    """The flags that every `evaluate` command shares."""
+
+    # ---- data
+    weights: Path
+    """Weights file that `train` or `convert` wrote, or the folder that `export` wrote."""
+    data_dir: Path
+    """Folder or zip with the images to score: CelebA, or any folder of images."""
+    split: str = "test"
+    """Split of the data to score: train, val or test."""
+    limit: int = 250
+    """Number of images to score."""
+    output: Path | None = None
+    """Folder for the scores and images.png; without it the scores are only printed."""
+
+    # ---- run
+    seed: int = 0
+    """Number of the mask set, and random seed of everything else that is sampled."""
+
+    # ---- device
+    device: str = "auto"
+    """Device to compute on: auto (the first GPU or other device that Paddle can use, else the CPU), cpu, gpu, gpu:N, or
+    another type that Paddle lists (xpu, npu, mlu)."""
+    disable_cpu_layers: bool = False
+    """Run Paddle's stock eager network on a CPU, without anything equal but faster (compiled networks, CPU layers)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportSettings:
+    """Write the network as a Paddle Inference or ONNX model and compare it with the original."""
+
+    # ---- data
+    weights: Path
+    """Weights file that `train` or `convert` wrote."""
+    output: Path
+    """Folder for the exported network: NAME.json (.pdmodel of Paddle 2) and NAME.pdiparams, or NAME.onnx."""
+    format: ExportFormat = "paddle"
+    """Format to export to: a Paddle Inference model, or ONNX for other runtimes by paddle2onnx (pip install -e
+    ".[export]")."""
+
+    # ---- device
+    device: str = "auto"
+    """Device to compute on: auto (the first GPU or other device that Paddle can use, else the CPU), cpu, gpu, gpu:N, or
+    another type that Paddle lists (xpu, npu, mlu)."""
 
 
 # Fields that may differ between a run and its resumption: none of them changes what a step computes.
 FREE_FIELDS = {
     *("data_dir", "run_dir", "device", "resume", "total_steps", "workers", "save_minutes", "preview_steps"),
-    *("max_minutes", "on_nan", "preset", "to_static", "channels_last"),
+    *("max_minutes", "on_nan", "preset", "to_static", "channels_last", "restart_schedule"),
 }
 
 
-def choose(presets: dict[str, tuple[str, T]], argv: list[str] | None, prog: str, description: str) -> T:
+def choose(
+    presets: dict[str, tuple[str, T]], argv: list[str] | None, prog: str, description: str, **smallest: float
+) -> T:
     """Reads `PRESET [--flag value …]` from the command line.
 
     Args:
         presets: name -> (one line of help, config); every field of the config becomes a flag.
         argv: the arguments; None takes the process's own.
+        smallest: the smallest values of this paper's fields where they are not those that every run needs.
 
     Returns:
         The preset's config with the flags applied. Mistakes in the flags end with exit status 2.
 
     Raises:
-        UserError: a number that every run needs is below what it can be.
+        UserError: a number is not finite, or one that every run needs is below what it can be.
     """
-    config = _choose(presets, argv, prog, description)
-    at_least(config, total_steps=1, batch_size=1, preview_steps=1, workers=0, seed=0, save_minutes=0, max_minutes=0)
+    kind = type(next(iter(presets.values()))[1])
+    named = {name: (text, _grouped(kind, {**vars(config), "preset": name})) for name, (text, config) in presets.items()}
+    config = _ungrouped(kind, tyro.extras.overridable_config_cli(named, args=argv, prog=prog, description=description))
+    finite(config)
+    every = {"total_steps": 1, "batch_size": 1, "preview_steps": 1}
+    at_least(config, **{**every, "workers": 0, "seed": 0, "save_minutes": 0, "max_minutes": 0, **smallest})
     return config
 
 
-def _choose(presets: dict[str, tuple[str, T]], argv: list[str] | None, prog: str, description: str) -> T:
-    named = {name: (text, dataclasses.replace(config, preset=name)) for name, (text, config) in presets.items()}
-    return tyro.extras.overridable_config_cli(named, args=argv, prog=prog, description=description)
+def parse(
+    kind: type[T], argv: list[str] | None, prog: str, description: str, defaults: dict | None = None, **smallest: float
+) -> T:
+    """Reads `[--flag value …]` from the command line.
+
+    Args:
+        kind: a dataclass; every field becomes a flag.
+        argv: the arguments; None takes the process's own.
+        defaults: values of fields in place of the class's own defaults.
+        smallest: the smallest values of some fields.
+
+    Raises:
+        UserError: a number is not finite or too small.
+    """
+    usual = {field.name: field.default for field in dataclasses.fields(kind)} | (defaults or {})
+    found = tyro.cli(_groups(kind), args=argv, prog=prog, description=description, default=_grouped(kind, usual))
+    options = _ungrouped(kind, found)
+    finite(options)
+    at_least(options, **smallest)
+    return options
+
+
+# ---- groups of flags
+
+
+@functools.cache
+def _groups(kind: type) -> type:
+    """A dataclass of dataclasses, one for each group of the fields of `kind`: tyro gives each a panel of --help."""
+    notes, groups = field_notes(kind), {}
+    for field in dataclasses.fields(kind):
+        inner = _settings_in(kind, field.name)
+        if inner:
+            groups[field.name] = [_flag(inner, each, field_notes(inner)) for each in dataclasses.fields(inner)]
+        else:
+            groups.setdefault(notes[field.name][0], []).append(_flag(kind, field, notes))
+    order = [*(name for name in GROUPS if name in groups), *(name for name in groups if name not in GROUPS)]
+    parts = {name: dataclasses.make_dataclass(name, groups[name], frozen=True) for name in order}
+    fields = [(name, Annotated[part, tyro.conf.OmitArgPrefixes]) for name, part in parts.items()]
+    return dataclasses.make_dataclass(kind.__name__, fields, frozen=True)
+
+
+def _flag(kind: type, field: dataclasses.Field, notes: dict) -> tuple:
+    hint = get_type_hints(kind, include_extras=True)[field.name]
+    return field.name, Annotated[hint, tyro.conf.arg(help=notes[field.name][1])]
+
+
+def _settings_in(kind: type, name: str) -> type | None:
+    """The dataclass that a field holds, such as the settings of a search; None for a flag."""
+    hint = get_type_hints(kind)[name]
+    return hint if dataclasses.is_dataclass(hint) else None
+
+
+def _grouped(kind: type, values: dict):
+    """Values by field, as an object of `_groups(kind)`."""
+    made = {}
+    for group in dataclasses.fields(_groups(kind)):
+        given, part = values.get(group.name), get_args(group.type)[0]
+        given = vars(given) if dataclasses.is_dataclass(given) else values
+        flags = {field.name: given[field.name] for field in dataclasses.fields(part)}
+        missing = {name: tyro.MISSING for name, value in flags.items() if value is dataclasses.MISSING}
+        made[group.name] = part(**flags | missing)
+    return _groups(kind)(**made)
+
+
+def _ungrouped(kind: type[T], groups) -> T:
+    values = {}
+    for name, part in vars(groups).items():
+        inner = _settings_in(kind, name) if name in get_type_hints(kind) else None
+        values |= {name: inner(**vars(part))} if inner else vars(part)
+    return kind(**values)
+
+
+def field_notes(kind: type) -> dict[str, tuple[str, str]]:
+    """(group, help) of each field of a dataclass, from where it, or a class that it inherits from, says so."""
+    notes: dict[str, tuple[str, str]] = {field.name: ("", "") for field in dataclasses.fields(kind)}
+    for base in filter(dataclasses.is_dataclass, kind.__mro__):
+        for name, (group, text) in _own_notes(base).items():
+            notes[name] = (notes[name][0] or group, notes[name][1] or text)
+    return {name: (group or "options", text) for name, (group, text) in notes.items()}
+
+
+@functools.cache
+def _own_notes(kind: type) -> dict[str, tuple[str, str]]:
+    source = textwrap.dedent(inspect.getsource(kind))
+    lines = enumerate(source.splitlines(), 1)
+    headings = [(number, found[1]) for number, line in lines if (found := HEADING.match(line))]
+    body, notes = ast.parse(source).body[0].body, {}
+    for node, after in itertools.zip_longest(body, body[1:]):
+        if isinstance(node, ast.AnnAssign):
+            group = next((word for number, word in headings[::-1] if number < node.lineno), "")
+            text = after.value.value if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) else ""
+            notes[node.target.id] = group, " ".join(text.split())
+    return notes
+
+
+def finite(options) -> None:
+    """Raises UserError for an option that is infinite or not a number; the flag is named."""
+    for name, value in vars(options).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"--{name.replace('_', '-')} {value}: it must be a finite number")
 
 
 def at_least(options, **smallest: float) -> None:
@@ -99,11 +313,16 @@ def at_least(options, **smallest: float) -> None:
             raise UserError(f"--{name.replace('_', '-')} {value}: it must be {least} or more")
 
 
+def current_name(name: str, value) -> str:
+    """What an option of an older run is called now."""
+    return OUTPUTS.get(str(value), name) if name == "output" else RENAMED.get(name, name)
+
+
 def ask_for_data(config: RunSettings) -> None:
     """Raises UserError for a run without data whose preset draws none."""
     if config.data_dir is None and config.preset not in ("quick", ""):
         raise UserError(
-            f"the preset {config.preset} trains on real pictures: give --data-dir (see data/README.md), or try "
+            f"the preset {config.preset} trains on real images: give --data-dir (see data/README.md), or try "
             "the preset quick, which draws its own"
         )
 

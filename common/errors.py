@@ -1,8 +1,9 @@
-"""A user's mistake is one clear line and exit status 2; a bug keeps its stack trace."""
+"""The edge of every command: `~` in its arguments, names that its terminal lacks, and how it ends.
 
-import functools
-import os
-import sys
+A user's mistake is one clear line and exit status 2; a bug keeps its stack trace.
+"""
+
+from __future__ import annotations  # the doctor tells an old Python so, and comes by here
 
 
 class UserError(Exception):
@@ -13,26 +14,18 @@ class DivergedError(UserError):
     """Losses or weights of a training run are no finite numbers any more."""
 
 
+def none_readable(problems: list[str], what: str = "image") -> UserError:
+    """The error for a set of which nothing can be read, with the first three reasons."""
+    more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
+    return UserError(f"no {what} of the set can be read: {'; '.join(problems[:3]) or 'it is empty'}{more}")
+
+
 def first_line(problem) -> str:
-    """The first line of an exception or text, at most 300 characters; the kind of an exception that says nothing."""
-    text = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
-    return text if len(text) <= 300 else text[:299] + "…"
+    """The first line of an exception or text, at most 300 characters; the kind of an exception that says nothing.
 
-
-def one_line_errors(main):
-    """Decorates a command's `main(argv)`: a `UserError` becomes `error: …` on stderr and exit status 2."""
-
-    @functools.wraps(main)
-    def command(argv=None):
-        try:
-            result = main(argv)
-            sys.stdout.flush()
-            return result
-        except UserError as mistake:
-            print(f"error: {mistake}", file=sys.stderr)
-            raise SystemExit(2) from None
-        except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise SystemExit(141) from None  # 128 + SIGPIPE, as for any other command
-
-    return command
+    Of an error from Paddle's C++ that is its summary, which stands below a stack trace.
+    """
+    text = str(problem).rpartition("Error Message Summary:")[2]
+    lines = [line.strip() for line in text.splitlines() if line.strip("- ")] or [type(problem).__name__]
+    first = " ".join(lines[:2]).rstrip(".") if lines[0].endswith("Error:") else lines[0]
+    return first if len(first) <= 300 else first[:299] + "…"

@@ -9,35 +9,38 @@ python -m context_encoder.convert PUBLISHED OUT.safetensors
 | a state dict of the article's classes, mended (D1) | the article | ReLU after the bottleneck |
 
 All of them are plain sequences of layers, as ours are: the n-th published layer is our n-th. Their number tells the
-picture's side and what is predicted, their widths tell the rest.
+image's side and what is predicted, their widths tell the rest.
 """
 
+if not __package__:  # run as a file: modules are looked for at the repository's root, not in this folder
+    import sys
+    from pathlib import Path
+
+    here = Path(__file__).resolve().parent
+    sys.path[:] = [str(here.parent), *(entry for entry in sys.path if Path(entry).resolve() != here)]
+
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
-import tyro
 
-from common.checkpoint import build_network, load_network, save_published
-from common.errors import UserError, one_line_errors
-from common.torch_weights import read_published
-from context_encoder.model import CONTEXT_KERNEL, SMALLEST_SIDE, ContextEncoder, Discriminator, widths
+from common.checkpoint.weights import build_network
+from common.config import parse
+from common.convert import mapping
+from common.convert.mapping import NORM, TORCH7_PARTS, Shapes, Tensors, fill, last_part, listing, refuse_strays
+from common.errors import UserError
+from common.runtime.commands import next_command, one_line_errors
+from context_encoder.model import SMALLEST_SIDE, ContextEncoder, Discriminator, widths
 from context_encoder.train import MEAN_COLOURS
 
-Tensors = dict[str, np.ndarray]
 Layers = dict[str, Tensors]
 """a network's published layers in the order of their work: name -> tensors"""
-Rows = list[tuple[str, tuple[int, ...]]]
-"""a network's layers here in the order of their work: name, shape of the weight"""
 
-KERNEL = 4
 OVERLAP_PX = 4  # of the published centre networks
 EPSILON = 1e-5  # of every normalisation, published and ours
-NORM = {"weight": "weight", "bias": "bias", "running_mean": "_mean", "running_var": "_variance"}
-PARTS = {*NORM, "running_std"}  # of a layer of Torch7 that are no buffers
 NETWORKS = {"generator": ContextEncoder, "discriminator": Discriminator}
 
 LAYER = re.compile(
@@ -47,11 +50,9 @@ LAYER = re.compile(
 
 
 @dataclass(frozen=True)
-class Source:
+class Source(mapping.Source):
     """What is known of a codebase beside its tensors."""
 
-    codebase: str
-    licence: str
     bottleneck_relu: bool = False
     """of its generator: the file does not tell, for an activation has no tensors"""
 
@@ -64,16 +65,13 @@ SOURCES = {
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(mapping.Options):
     """Bring published weights over."""
 
-    published: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="PUBLISHED")]
-    """a .t7, .pth, .pt, .pdparams or .safetensors file"""
-    output: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT.safetensors")]
-    """the .safetensors file to write"""
+    # ---- model
     mean_colour: Literal["release", "imagenet"] = "release"
-    """colour in the hole that the generator was trained with: RGB (117, 104, 123) as in every published training, or
-    (123, 117, 104), ImageNet's mean"""
+    """Mean colour that fills the mask, as in the generator's training: RGB (117, 104, 123) as in every published one,
+    or (123, 117, 104) of ImageNet."""
 
 
 def convert(options: Options) -> Path:
@@ -82,28 +80,22 @@ def convert(options: Options) -> Path:
     Raises:
         UserError: the file cannot be read or is of another network; a tensor is missing, left over or misshapen.
     """
-    path = options.published
-    if options.output.suffix != ".safetensors" or options.output == path:
-        raise UserError(f"cannot write {options.output}: name another file, one that ends in .safetensors")
-    tensors = read_published(path)
+    path = mapping.published_file(options)
+    tensors = mapping.read_tensors(path)
     weights = set(find_weights(tensors, path))
     found, strays = find_networks({name: tensors[name] for name in tensors if name in weights}, path)
     source = source_of(found[0])
-    print(f"recognised: {source.codebase}, {len(weights)} tensors; licence: {source.licence}")
+    mapping.print_recognised(source, len(weights))
     networks = {}
     for layers in found:
-        kind, arguments = recognise(layers, options)
+        kind, arguments = recognise(layers, replace(options, published=path))
         if kind in networks:
             raise UserError(f"{path} holds more than one {kind}; save each in a file of its own")
-        print(f"{kind}: " + ", ".join(f"{name} {value}" for name, value in arguments.items()))
-        renamed = rename(layers, rows_of(kind, arguments), arguments["conv_bias"], path)
-        networks[kind] = build_network(NETWORKS[kind], arguments, renamed, path)
-        load_network(networks[kind], {f"{kind}.{name}": array for name, array in renamed.items()}, kind, path)
-    if strays:
-        raise UserError(f"{path} holds tensors that belong to no layer: {listing(strays)}")
-    left_out = sorted({name.rpartition(".")[2] for name in tensors if name not in weights})
-    print(f"mapped: {len(weights)} tensors; left out: {listing(left_out) or 'none'}")
-    return write(networks, source, options)
+        mapping.print_arguments(kind, arguments)
+        renamed = rename(layers, mapping.shapes_of(NETWORKS[kind], arguments, path), path)
+        networks[kind] = fill(build_network(NETWORKS[kind], arguments, renamed, path), kind, renamed, path)
+    mapping.finish(strays, len(weights), tensors.keys() - weights, path)
+    return write(networks, source, replace(options, published=path))
 
 
 # ---- what the file holds
@@ -112,7 +104,7 @@ def convert(options: Options) -> Path:
 def find_weights(tensors: Tensors, path: Path) -> list[str]:
     """Names of the tensors that are weights: Torch7 saves each layer's working memory too, PyTorch a counter."""
     if path.suffix.lower() == ".t7":
-        return [name for name in tensors if name.rpartition(".")[2] in PARTS]
+        return [name for name in tensors if last_part(name) in TORCH7_PARTS]
     wrapper = "state_dict." if any(name.startswith("state_dict.") for name in tensors) else ""  # an optimiser's beside
     return [name for name in tensors if name.startswith(wrapper) and not name.endswith(".num_batches_tracked")]
 
@@ -160,12 +152,6 @@ def refuse_pytorch_gan(tensors: Tensors, path: Path) -> None:
     raise UserError(f"{path} is PyTorch-GAN's context encoder, another network than the paper's: {differs}")
 
 
-def listing(names) -> str:
-    """The first few names."""
-    names = list(names)
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-
-
 # ---- networks
 
 
@@ -195,7 +181,7 @@ def recognise(layers: Layers, options: Options) -> tuple[str, dict]:
         sizes = {"side_px": side, "base_channels": base, "conv_bias": biased, "context_px": context_px}
         return "discriminator", sizes
     refuse_article_as_printed(layers, options.published)
-    output = "center" if (len(convs) - extra) % 2 else "whole"  # a whole picture takes one step more
+    output = "center" if (len(convs) - extra) % 2 else "whole"  # a whole image takes one step more
     return "generator", {
         "image_px": side,
         "output": output,
@@ -234,49 +220,22 @@ def _outputs(layers: Layers, name: str) -> int:
     return len(weight)
 
 
-def rows_of(kind: str, arguments: dict) -> Rows:
-    """The layers of one of our networks with the shapes of their weights, without building it."""
-    rows: Rows = []
-
-    def add(name: str, width: int, channels: int, norm: bool = True, transposed: bool = False) -> int:
-        ends = (channels, width) if transposed else (width, channels)
-        rows.append((f"{name}.conv", (*ends, KERNEL, KERNEL)))
-        rows.extend([(f"{name}.norm", (width,))] * norm)
-        return width
-
-    base, channels = arguments["base_channels"], 3
-    if kind == "discriminator":
-        conditional = arguments["context_px"] > 0
-        if conditional:
-            rows += [(name, (base, 3, CONTEXT_KERNEL, CONTEXT_KERNEL)) for name in ("context", "patch")]
-            channels = 2 * base
-        for n, width in enumerate(widths(arguments["side_px"], base)):
-            channels = add(f"convs.{n}", width, channels, norm=n > 0 or conditional)
-        return [*rows, ("score", (1, channels, KERNEL, KERNEL))]
-
-    image_px, units, noise = arguments["image_px"], arguments["bottleneck"], arguments["noise_channels"]
-    for n, width in enumerate(widths(image_px, base)):
-        channels = add(f"encoder.{n}", width, channels, norm=n > 0)
-    rows.append(("bottleneck", (units, channels, KERNEL, KERNEL)))
-    rows.extend([("noise", (noise, noise, 1, 1))] * bool(noise))
-    rows.append(("bottleneck_norm", (units + noise,)))
-    channels = units + noise
-    output_px = image_px // 2 if arguments["output"] == "center" else image_px
-    for n, width in enumerate(reversed(widths(output_px, base))):
-        channels = add(f"decoder.{n}", width, channels, transposed=True)
-    return [*rows, ("to_picture", (channels, 3, KERNEL, KERNEL))]
-
-
-def rename(layers: Layers, rows: Rows, biased: bool, path: Path) -> Tensors:
+def rename(layers: Layers, shapes: Shapes, path: Path) -> Tensors:
     """The published layers' tensors under our names.
 
+    Args:
+        shapes: of all our tensors; the n-th published layer is our n-th.
+
     Raises:
-        UserError: a layer lacks a tensor, has one too many, or its weight is not of the row's shape.
+        UserError: a layer lacks a tensor, has one too many, or its weight is not of our shape.
     """
+    ours: dict[str, list[str]] = {}
+    for name in shapes:
+        ours.setdefault(name.rpartition(".")[0], []).append(last_part(name))
     tensors, strays = {}, []
-    for (published, given), (ours, shape) in zip(layers.items(), rows, strict=True):
-        given = with_variance(given, published)
-        parts = NORM if len(shape) == 1 else {"weight": "weight", **({"bias": "bias"} if biased else {})}
+    for (published, given), (layer, wanted) in zip(layers.items(), ours.items(), strict=True):
+        given, shape = with_variance(given, published), shapes[f"{layer}.weight"]
+        parts = {old: new for old, new in NORM.items() if new in wanted}
         weight = given.get("weight")
         if weight is not None and weight.ndim == 2 and weight.shape == (shape[0], prod(shape[1:])):
             given["weight"] = weight.reshape(shape)  # old versions of Torch7 keep a matrix
@@ -285,10 +244,9 @@ def rename(layers: Layers, rows: Rows, biased: bool, path: Path) -> Tensors:
         missing = [part for part in parts if part not in given]
         if missing:
             raise UserError(f"{path} lacks the tensor {published}.{missing[0]}")
-        tensors |= {f"{ours}.{new}": np.ascontiguousarray(given[old]) for old, new in parts.items()}
+        tensors |= {f"{layer}.{new}": given[old] for old, new in parts.items()}
         strays += [f"{published}.{part}" for part in given if part not in parts]
-    if strays:
-        raise UserError(f"{path} holds tensors that belong to no layer: {listing(strays)}")
+    refuse_strays(strays, path)
     return tensors
 
 
@@ -309,29 +267,33 @@ def with_variance(given: Tensors, published: str) -> Tensors:
 def write(networks: dict, source: Source, options: Options) -> Path:
     """Writes the networks with what `infer`, `evaluate` and `train` must know, and prints how to use them."""
     path, generator, discriminator = options.output, networks.get("generator"), networks.get("discriminator")
-    facts = {"paper": "context_encoder", "preset": "published", "step": 0}
-    facts |= {kind: network.arguments for kind, network in networks.items()}
+    metadata = {}
     if generator:
-        holes = "center" if generator.output == "center" else "noise"  # what the release trains on
-        facts |= {"image_px": generator.image_px, "crop": "center", "holes": holes}
+        masks = "center" if generator.output == "center" else "noise"  # what the release trains on
+        metadata = {"image_px": generator.image_px, "crop": "center", "holes": masks}
         colour = " ".join(f"{value:g}" for value in generator.arguments["mean_colour"])
-        print(f"not in the file: colour in the hole, RGB {colour} ({options.mean_colour}; --mean-colour if another)")
-    save_published(path, networks, facts, source.codebase, source.licence, [options.published])
+        print(f"assumed: colour in the hole RGB {colour} ({options.mean_colour}); --mean-colour if another")
+        overlap = generator.arguments["overlap_px"]
+        print(f"assumed: overlap of {overlap} px, crop center, holes {masks}, as in the published trainings")
+    mapping.write(path, "context_encoder", networks, metadata, source, options.published)
     if generator:
-        print(f"next: python -m context_encoder.infer --weights {path} --input PHOTO --mask HOLE --output OUT.png")
+        mapping.print_infer("context_encoder", path)
     if discriminator:
         side = discriminator.arguments["side_px"]
         whole = generator.output == "whole" if generator else side == 128
-        preset = f"paper-random-region --image-px {side}" if whole else f"paper-center --image-px {2 * side}"
-        preset += " --conditional" if discriminator.conditional else ""
-        print(f"next: python -m context_encoder.train {preset} --data-dir DIR --init-discriminator {path}")
+        if not generator:
+            print(f"assumed: it judges {'whole images' if whole else 'the centres of images'}, by its {side} px")
+        preset, image_px = ("paper-random-region", side) if whole else ("paper-center", 2 * side)
+        words = [preset, "--image-px", str(image_px), *(["--conditional"] if discriminator.conditional else [])]
+        words += ["--data-dir", "DIR", "--init-discriminator"]
+        print("next: " + next_command("context_encoder.train", *words, path))
     return path
 
 
 @one_line_errors
 def main(argv: list[str] | None = None) -> Path:
     """The command line: PUBLISHED OUT.safetensors [--flag value …]."""
-    return convert(tyro.cli(Options, args=argv, prog="python -m context_encoder.convert", description=__doc__))
+    return convert(parse(Options, argv, "python -m context_encoder.convert", __doc__))
 
 
 if __name__ == "__main__":

@@ -2,27 +2,31 @@
 
 python -m context_encoder.infer --demo
 
-python -m context_encoder.infer --weights WEIGHTS --input PHOTO --mask HOLE --output OUT.png
+python -m context_encoder.infer --weights WEIGHTS --input PHOTO --mask MASK --output OUT.png
 
 python -m context_encoder.infer --weights WEIGHTS --input FOLDER --mask regions --output FOLDER
 """
 
+if not __package__:  # run as a file: modules are looked for at the repository's root, not in this folder
+    import sys
+    from pathlib import Path
+
+    here = Path(__file__).resolve().parent
+    sys.path[:] = [str(here.parent), *(entry for entry in sys.path if Path(entry).resolve() != here)]
+
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
-import tyro
 
-from common import completion, demo, photos
-from common.blending import Blend
-from common.checkpoint import build_network, load_network, read_weights
-from common.compiled import compile_network
-from common.config import at_least
-from common.device import describe, open_device
-from common.errors import UserError, one_line_errors
-from common.windows import WindowMode, plan
-from context_encoder.holes import center
+from common.checkpoint.weights import load_trained
+from common.deploy.engine import compile_network
+from common.inpainting import command, pipeline
+from common.inpainting.blending import Blend, BlendChoice, choose
+from common.inpainting.tiling import WindowMode
+from common.runtime import memory
+from common.runtime.commands import one_line_errors
+from context_encoder.masks import center
 from context_encoder.model import ContextEncoder
 from data import EXAMPLES
 from weights import bundled
@@ -30,56 +34,24 @@ from weights import bundled
 import paddle
 
 PASSES = 2  # of the centre network over a hole that one window cannot fill
-LARGEST_REGION = 0.5  # share of a side: holes of random regions cover up to a quarter of the picture
+LARGEST_REGION = 0.5  # fraction of a side: holes of random regions cover up to a quarter of the image
+PAPER_BLEND: Blend = "paste"  # the release pastes
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(command.CompletionSettings):
     """Complete one photo, or a folder of them."""
 
-    weights: Path | None = None
-    """what `train` or `convert` wrote"""
-    input: Path | None = None
-    """a picture, or a folder of pictures"""
-    output: Path | None = None
-    """a picture to write, or a folder if the input is one; PNG keeps the known pixels exactly"""
-    demo: bool = False
-    """needs nothing else: bundled weights, bundled pictures, results in demo_context_encoder/ or the output"""
-    mask: str = "center"
-    """the hole: a picture (white is hole), a folder of pictures named as the photos, or center, random, freeform,
-    blocks, regions, noise"""
-    invert_mask: bool = False
-    """black is hole"""
-    blend: Blend = "poisson"
-    """how the hole joins the photo; paste is none, as in the release"""
-    window: WindowMode = "auto"
-    """whole: the network sees the whole photo; hole: a window around each hole; auto: by the photo's size"""
-    device: str = "auto"
-    """auto, cpu, gpu or gpu:N"""
-    plain: bool = False
-    """the stock eager network; else, on a CPU and for much work, it is compiled"""
-    seed: int = 0
-    """of the holes that are drawn, and of the noise of networks that take some"""
     batch_size: int = 16
-    """windows computed at once"""
-    skip_existing: bool = False
-    """leave out photos of a folder whose output is there already"""
 
 
 def load(weights: str | Path) -> ContextEncoder:
-    """The generator of a weights file, ready to complete; its `facts` say what it was trained on.
+    """The generator of a weights file, ready to complete; its `metadata` say what it was trained on.
 
     Raises:
         UserError: no such file, no safetensors, another paper's weights, or tensors that do not fit.
     """
-    tensors, facts = read_weights(weights)
-    if facts.get("paper") != "context_encoder" or "generator" not in facts:
-        raise UserError(f"{weights} holds no Context Encoder but weights of {facts.get('paper', 'unknown')}")
-    network = build_network(ContextEncoder, facts["generator"], tensors, weights)
-    load_network(network, tensors, "generator", weights)
-    network.eval()
-    network.facts = facts
-    return network
+    return load_trained(ContextEncoder, weights, "context_encoder", "generator", "Context Encoder")
 
 
 def faster(network):
@@ -90,8 +62,8 @@ def faster(network):
 def complete(
     network: ContextEncoder,
     image: np.ndarray,
-    hole: np.ndarray,
-    blend: Blend = "poisson",
+    mask: np.ndarray,
+    blend: BlendChoice = "poisson",
     window: WindowMode = "auto",
     seed: int = 0,
 ) -> np.ndarray:
@@ -100,50 +72,55 @@ def complete(
     Args:
         network: from `load`; either kind fills any hole (see `slide`).
         image: uint8 [height, width, 3] RGB of any size; the colours under the hole are not looked at.
-        hole: bool [height, width], True where the photo is missing.
+        mask: bool [height, width], True where the photo is missing.
         seed: of the noise, for networks that take some.
 
     Returns:
         uint8 [height, width, 3], identical to the image outside the hole.
     """
-    return complete_batch(network, [image], [hole], blend, window, seed=seed)[0]
+    return complete_batch(network, [image], [mask], blend, window, seed=seed)[0]
 
 
-def complete_batch(network, images, holes, blend="poisson", window="auto", batch_size: int = 16, seed: int = 0) -> list:
+def complete_batch(network, images, masks, blend="poisson", window="auto", batch_size: int = 16, seed: int = 0) -> list:
     """`complete` for lists of photos and holes."""
 
-    def run(pictures: np.ndarray, masks: np.ndarray) -> np.ndarray:
-        windows = zip(pictures, masks[:, 0] > 0, strict=True)  # each with the same noise, whatever it is computed with
-        return np.stack([slide(network, *one, batch_size, np.random.default_rng(seed)) for one in windows])
+    def run(windows: np.ndarray, window_masks: np.ndarray) -> np.ndarray:
+        seen = list(zip(windows, window_masks[:, 0] > 0, strict=True))
 
-    return completion.complete_batch(
-        run, images, holes, **trained_on(network), stride=1, blend=blend, window=window, batch_size=batch_size
-    )
+        def compute(most: int) -> np.ndarray:  # each with the same noise, whatever it is computed with
+            return np.stack([slide(network, *one, most, np.random.default_rng(seed)) for one in seen])
+
+        return memory.halving(compute, batch_size, f"computing {{}} windows of {network.image_px} px")
+
+    return pipeline.complete_batch(
+        run, images, masks, **trained_on(network), stride=1, blend=choose(blend, PAPER_BLEND), window=window,
+        batch_size=batch_size,
+    )  # fmt: skip
 
 
 def trained_on(network: ContextEncoder) -> dict:
-    """The picture side that the network knows, and the largest hole's share of it."""
-    side, share = network.image_px, LARGEST_REGION
+    """The image side, the largest hole's fraction of it and the crop of training: see `windows.plan`."""
+    side, fraction = network.image_px, LARGEST_REGION
     if network.output == "center":  # two pixels less than it fills: a hole can grow by so much when it is resized
-        share = max(1, side // 2 - 2 * network.overlap_px - 2) / side
-    return {"network_px": side, "largest_hole": share}
+        fraction = max(1, side // 2 - 2 * network.overlap_px - 2) / side
+    return {"network_px": side, "largest_mask": fraction, "crop": getattr(network, "metadata", {}).get("crop")}
 
 
-# ---- from one window to any picture
+# ---- from one window to any image
 
 
-def slide(network: ContextEncoder, image: np.ndarray, hole: np.ndarray, batch_size: int, rng) -> np.ndarray:
+def slide(network: ContextEncoder, image: np.ndarray, mask: np.ndarray, batch_size: int, rng) -> np.ndarray:
     """Predicts a hole of any place and size by moving the network's window over it.
 
     The network sees exactly image_px x image_px. A centre network fills the square in the middle of its window, always
     all of it, as in training; a hole that needs several windows is covered by overlapping ones, and beyond the edge of
-    the picture lies its reflection. What is missing elsewhere in a window gets the mean colour in the first pass and
-    the first pass's prediction in the second. A network for whole pictures needs more than one window only for long
-    pictures, and one pass. Overlapping predictions fade into each other.
+    the image lies its reflection. What is missing elsewhere in a window gets the mean colour in the first pass and
+    the first pass's prediction in the second. A network for whole images needs more than one window only for long
+    images, and one pass. Overlapping predictions fade into each other.
 
     Args:
         image: float32 [3, height, width] in [-1, 1].
-        hole: bool [height, width].
+        mask: bool [height, width].
         batch_size: windows computed at once.
         rng: of the noise.
 
@@ -153,56 +130,60 @@ def slide(network: ContextEncoder, image: np.ndarray, hole: np.ndarray, batch_si
     side = network.image_px
     filled = side // 2 if network.output == "whole" else int(center(side, network.overlap_px)[side // 2].sum())
     margin = (side - filled) // 2
-    pads = [(margin, max(margin, side - length)) for length in hole.shape]
-    missing = np.pad(hole, pads, mode="reflect")
-    inside = np.s_[:, margin : margin + hole.shape[0], margin : margin + hole.shape[1]]
-    corners = window_corners(hole, side, filled, stay_inside=network.output == "whole")
+    pads = [(margin, max(margin, side - length)) for length in mask.shape]
+    missing = np.pad(mask, pads, mode="reflect")
+    inside = np.s_[:, margin : margin + mask.shape[0], margin : margin + mask.shape[1]]
+    corners = window_corners(mask, side, filled, stay_inside=network.output == "whole")
     predicted = image
     for number in range(PASSES):
-        picture = np.pad(np.where(hole, predicted, image), [(0, 0), *pads], mode="reflect")
-        sums, weights = np.zeros_like(picture), np.zeros(missing.shape, np.float32)
+        padded = np.pad(np.where(mask, predicted, image), [(0, 0), *pads], mode="reflect")
+        sums, weights = np.zeros_like(padded), np.zeros(missing.shape, np.float32)
         for start in range(0, len(corners), batch_size):
             batch = [(top + margin, left + margin) for top, left in corners[start : start + batch_size]]
             places = [np.s_[top : top + side, left : left + side] for top, left in batch]
             masks = np.stack([missing[place] if number == 0 else np.zeros((side, side), bool) for place in places])
             if network.output == "center":
                 masks |= center(side, network.overlap_px)
-            seen = np.stack([picture[:, place[0], place[1]] for place in places])
+            seen = np.stack([padded[:, place[0], place[1]] for place in places])
             for prediction, (top, left) in zip(predict(network, seen, masks, rng), batch, strict=True):
                 ring = (side - network.output_px) // 2
                 _add(sums, weights, prediction, top + ring, left + ring)
-        predicted = np.where(weights > 0, sums / np.maximum(weights, 1), picture)[inside]
+        predicted = np.where(weights > 0, sums / np.maximum(weights, 1), padded)[inside]
         if network.output == "whole" or not _context_was_missing(missing, corners, side, margin):
             break
     return predicted
 
 
-def window_corners(hole: np.ndarray, side_px: int, filled_px: int, stay_inside: bool) -> list[tuple[int, int]]:
+def window_corners(mask: np.ndarray, side_px: int, filled_px: int, stay_inside: bool) -> list[tuple[int, int]]:
     """Top and left of the windows of `side_px` whose inner squares of `filled_px` cover a hole.
 
-    Neighbours overlap by half a square or more. A hole that one square covers gets one, centred on it.
+    Neighbours overlap by half a square or more. A hole that one square covers gets one: centred on it, or moved as far
+    as it still covers the hole towards where no part of the window lies beyond the image's edge. In an image of the
+    window's size, such as an aligned face, it so stays as near as it can to where it was in training.
 
     Args:
-        stay_inside: windows are moved into the picture; otherwise they may lie beyond its edge, by the width that
+        stay_inside: windows are moved into the image; otherwise they may lie beyond its edge, by the width that
             surrounds the square.
     """
-    rows, columns = np.flatnonzero(hole.any(1)), np.flatnonzero(hole.any(0))
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if not len(rows):
         return []
     margin, lines = (side_px - filled_px) // 2, []
-    for places, length in ((rows, hole.shape[0]), (columns, hole.shape[1])):
+    for places, length in ((rows, mask.shape[0]), (columns, mask.shape[1])):
         first, extent = int(places[0]), int(places[-1] - places[0]) + 1
         steps = max(0, -(-2 * (extent - filled_px) // filled_px))
         if steps:
             starts = [first + round(n * (extent - filled_px) / steps) for n in range(steps + 1)]
         else:
-            starts = [min(max(0, first - (filled_px - extent) // 2), max(0, length - filled_px))]
+            middle = first - (filled_px - extent) // 2
+            whole = min(max(margin, middle), max(margin, margin + length - side_px))  # nothing beyond the edge
+            starts = [min(max(0, first + extent - filled_px, min(whole, first)), max(0, length - filled_px))]
         lines.append([(start, _inside(start - margin, length - side_px, stay_inside)) for start in starts])
     covers = [
         (top, left)
         for row, top in lines[0]
         for column, left in lines[1]
-        if hole[row : row + filled_px, column : column + filled_px].any()
+        if mask[row : row + filled_px, column : column + filled_px].any()
     ]
     return list(dict.fromkeys(covers))
 
@@ -237,14 +218,14 @@ def _context_was_missing(missing: np.ndarray, corners: list, side: int, margin: 
     return any((missing[top : top + side, left : left + side] & around).any() for top, left in tops)
 
 
-def composite(image: np.ndarray, predicted: np.ndarray, hole: np.ndarray) -> np.ndarray:
-    """Predictions in the hole, the picture elsewhere, the ring included (D13).
+def composite(image: np.ndarray, predicted: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Predictions in the hole, the image elsewhere, the ring included (D13).
 
     Args:
         image, predicted: uint8 [..., H, W, 3].
-        hole: bool [..., H, W].
+        mask: bool [..., H, W].
     """
-    return np.where(hole[..., None], predicted, image)
+    return np.where(mask[..., None], predicted, image)
 
 
 # ---- command line
@@ -253,33 +234,13 @@ def composite(image: np.ndarray, predicted: np.ndarray, hole: np.ndarray) -> np.
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
     """The command line. Exit status 1 if any photo of a folder failed."""
-    options = tyro.cli(Options, args=argv, prog="python -m context_encoder.infer", description=__doc__)
-    at_least(options, batch_size=1, seed=0)
-    options = demo.fill(
-        options, "context_encoder", bundled, input=EXAMPLES / "faces", mask=str(EXAMPLES / "holes"), invert_mask=False
-    )
-    if not options.input.exists():
-        raise UserError(f"there is no picture or folder {options.input}")
-    place = open_device(options.device, options.plain)
-    network = load(options.weights)
-    network = network if options.plain else faster(network)
-    print(describe(place))
-    find_hole = partial(photos.hole_for, mask=options.mask, invert_mask=options.invert_mask, seed=options.seed)
+    options = command.read_options(Options, argv, "context_encoder", __doc__, bundled, EXAMPLES)
+    network = command.open_network(options, load, faster)
 
-    def fill(images: list[np.ndarray], holes: list[np.ndarray]) -> list[np.ndarray]:
-        return complete_batch(network, images, holes, options.blend, options.window, options.batch_size, options.seed)
+    def fill(images: list[np.ndarray], masks: list[np.ndarray]) -> list[np.ndarray]:
+        return complete_batch(network, images, masks, options.blend, options.window, options.batch_size, options.seed)
 
-    if options.input.is_file():
-        windows = partial(plan, **trained_on(network), window=options.window)
-        photos.complete_file(options.input, options.output, find_hole, fill, windows)
-        return
-    failed = photos.complete_folder(
-        options.input, options.output, find_hole, fill, options.weights, options.skip_existing
-    )
-    if options.demo:
-        demo.show_completed(options.input, options.mask, options.output)
-    if failed:
-        raise SystemExit(1)
+    command.run(options, fill, trained_on(network))
 
 
 if __name__ == "__main__":

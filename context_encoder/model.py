@@ -39,22 +39,23 @@ def normalisation(channels: int) -> nn.BatchNorm2D:
 
 
 class ContextEncoder(nn.Layer):
-    """Predicts what is missing from what surrounds it (Sec. 3.1).
+    """Inpaints an image from its surroundings (Sec. 3.1).
 
     The released code's networks: convolutions of stride 2 down to 4 x 4, one convolution over all of it as the
     bottleneck, and transposed convolutions up again. The article lists the same layers without the one that leads from
-    the bottleneck back to 4 x 4, and cannot run (D1). Pictures have exactly one size, `image_px`: the bottleneck sees
-    all of it. (`infer` brings pictures of any size to it.)
+    the bottleneck back to 4 x 4, and cannot run (D1). Images have exactly one size, `image_px`: the bottleneck sees
+    all of it. (`infer` brings images of any size to it.)
 
     Args:
-        image_px: side of the pictures, a power of two from 32; 128 in the paper.
-        output: center: the square in the middle, half as wide as the picture; whole: the whole picture (Sec. 3.3,
+        image_px: side of the images, a power of two from 32; 128 in the paper.
+        output: center: the square in the middle, half as wide as the image; whole: the whole image (Sec. 3.3,
             random regions).
         base_channels: outputs of the first layer; 64 in the paper, all other widths follow in proportion.
         bottleneck: units of the bottleneck, 4000.
-        noise_channels: numbers of chance joined to the bottleneck, 0 for none; 100 in the release's option noiseGen.
-        overlap_px: ring of the predicted square that the network is shown; it must meet its surroundings (Sec. 5.1).
-        mean_colour: red, green and blue in 0..255 that fill the hole. The release's (117, 104, 123) is ImageNet's mean
+        noise_channels: dimension of the noise vector concatenated to the bottleneck, 0 for none; 100 in the
+            release's option noiseGen.
+        overlap_px: visible ring of the predicted square, so that the fill meets its surroundings (Sec. 5.1).
+        mean_colour: red, green and blue in 0..255 that fill the mask. The release's (117, 104, 123) is ImageNet's mean
             colour in a wrong order, which its weights need (D3).
         conv_bias: whether convolutions have a bias: the article's do, the ports of the release do not.
         bottleneck_relu: a ReLU after the bottleneck (article) instead of the leaky one (release, D2).
@@ -115,12 +116,12 @@ class ContextEncoder(nn.Layer):
         self.to_picture = convolution(channels, 3, transposed=True, **bias)  # 3 x 64 x 64
 
     def forward(self, image, mask, noise=None):
-        """Predicts the square in the middle, or the whole picture.
+        """Predicts the square in the middle, or the whole image.
 
         Args:
-            image: float32 [N, 3, image_px, image_px] in [-1, 1]; colours under the hole are not looked at.
-            mask: float32 [N, 1, image_px, image_px], 1 in the hole. It is not shown to the network: its pixels get
-                the mean colour.
+            image: float32 [N, 3, image_px, image_px] in [-1, 1]; colours under the mask are ignored.
+            mask: float32 [N, 1, image_px, image_px], 1 where the image is missing. It is no input of the
+                network: missing pixels get the mean colour.
             noise: float32 [N, noise_channels], only for networks that have some.
 
         Returns:
@@ -136,7 +137,7 @@ class ContextEncoder(nn.Layer):
             x = paddle.concat([x, self.noise(noise.unsqueeze([2, 3]))], axis=1)
         norm = self.bottleneck_norm
         if self.training and x.shape[0] == 1:
-            # D15: one picture has one value per channel and no variance; the running statistics stand in.
+            # D15: one image has one value per channel and no variance; the running statistics stand in.
             norm.eval()
             x = norm(x)
             norm.train()
@@ -145,11 +146,11 @@ class ContextEncoder(nn.Layer):
         return self.bottleneck_relu(x)
 
     def masked(self, image, mask):
-        """The picture with the mean colour in its hole: what the encoder sees."""
+        """The image with missing pixels set to the mean colour: what the encoder sees."""
         return image * (1 - mask) + self.fill * mask
 
     def target(self, image):
-        """The part of a picture (or mask) that the network predicts."""
+        """The part of an image (or mask) that the network predicts."""
         if self.output == "whole":
             return image
         start, end = self.image_px // 4, self.image_px * 3 // 4
@@ -157,23 +158,23 @@ class ContextEncoder(nn.Layer):
 
 
 def _decoder_widths(output_px: int, base_channels: int) -> list[int]:
-    """Outputs of the transposed convolutions between the first one, to 4 x 4, and the last one, to the picture.
+    """Outputs of the transposed convolutions between the first one, to 4 x 4, and the last one, to the image.
 
     64 px: 256, 128, 64; 128 px: 256, 128, 64, 64.
     """
-    doublings = int(math.log2(output_px // SMALLEST_SIDE)) - 1
-    rows = [256, 128, 64] + [64] * max(0, doublings - 3)
-    return [width * base_channels // 64 for width in rows[:doublings]]
+    levels = int(math.log2(output_px // SMALLEST_SIDE)) - 1
+    rows = [256, 128, 64] + [64] * max(0, levels - 3)
+    return [width * base_channels // 64 for width in rows[:levels]]
 
 
 class Discriminator(nn.Layer):
-    """Tells a real patch (or whole picture) from a predicted one (Sec. 3.2).
+    """Distinguishes real patches (or whole images) from predicted ones (Sec. 3.2).
 
     Args:
-        side_px: side of what it judges: 64 for the centre, the picture's for random regions.
+        side_px: side of what it judges: 64 for the centre, the image's for random regions.
         base_channels: outputs of the first layer, 64.
         conv_bias: as in the generator.
-        context_px: side of the surroundings that it is shown too, 0 for none (the paper's choice: a generator is then
+        context_px: side of the surroundings that it sees too, 0 for none (the paper's choice: a generator is then
             not rewarded for mere continuity at the seam). The release's option conditionAdv.
     """
 
@@ -188,7 +189,7 @@ class Discriminator(nn.Layer):
         self.conditional = context_px > 0
         blocks, channels, outputs = [], 3, widths(side_px, base_channels)
         if self.conditional:
-            # Each is halved in scale; the patch is padded to the place that it has in its surroundings.
+            # Both are downsampled by 2; the patch is padded to its place in the surroundings.
             around = (context_px - side_px) // 2
             self.context = convolution(3, base_channels, CONTEXT_KERNEL, 2, 2, conv_bias)
             self.patch = convolution(3, base_channels, CONTEXT_KERNEL, 2, 2 + around, conv_bias)
@@ -207,8 +208,8 @@ class Discriminator(nn.Layer):
 
         Args:
             patch: float32 [N, 3, side_px, side_px] in [-1, 1].
-            context: float32 [N, 3, context_px, context_px], the picture with its hole filled by the mean colour; only
-                for the conditional discriminator.
+            context: float32 [N, 3, context_px, context_px], the image with missing pixels set to the mean colour;
+                only for the conditional discriminator.
 
         Returns:
             float32 [N, 1], logits: the paper's probability of being real is their sigmoid.

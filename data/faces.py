@@ -1,4 +1,4 @@
-"""Draws one face: the pictures of the data set that every machine has (`data.synthetic` writes it).
+"""Draws one face: the images of the data set that every machine has (`data.synthetic` writes it).
 
 A face is drawn from back to front at twice its size: background, hair behind, neck and clothes, ears, head, features,
 hair in front; then one light shades the whole figure. Both sides of a face come from one `Look`, so a network that
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-VERSION = 1  # raised whenever the same seed gives other pictures: sets written before are then drawn again
+VERSION = 1  # raised whenever the same seed gives other images: sets written before are then drawn again
 
 WIDTH, HEIGHT = 178, 218
 CENTRE = (89.0, 112.0)  # between the eyes of an aligned face, which are 40 px apart
@@ -108,9 +108,9 @@ class Look:
     earrings: bool
 
 
-def mix(first: Colour, second: Colour, share: float) -> Colour:
+def mix(first: Colour, second: Colour, fraction: float) -> Colour:
     """The colour `share` of the way from the first to the second."""
-    return tuple(a + (b - a) * share for a, b in zip(first, second, strict=True))
+    return tuple(a + (b - a) * fraction for a, b in zip(first, second, strict=True))
 
 
 def one_of(rng: np.random.Generator, values: tuple):
@@ -167,9 +167,12 @@ def sample_head(rng: np.random.Generator, masculine: bool) -> dict:
 
 
 def sample_hair(rng: np.random.Generator, masculine: bool, fair: bool, age: float) -> dict:
-    chance = rng.random()
-    natural = DARK_HAIR + FAIR_HAIR if fair else DARK_HAIR
-    palette = DYED_HAIR if chance < 0.03 else GREY_HAIR if chance < age - 0.3 else natural
+    draw = rng.random()
+    palette = DARK_HAIR + FAIR_HAIR if fair else DARK_HAIR
+    if draw < 0.03:
+        palette = DYED_HAIR
+    elif draw < age - 0.3:
+        palette = GREY_HAIR
     style = one_of(rng, MENS_STYLES if masculine else WOMENS_STYLES)
     return {
         "hair": mix(one_of(rng, palette), one_of(rng, palette), float(rng.uniform(0, 0.5))),
@@ -244,7 +247,7 @@ class Canvas:
         return np.rint((np.asarray(points, np.float64) @ self.turn + self.origin) * 16).astype(np.int32)
 
     def box(self, corners: np.ndarray, reach: int) -> tuple[int, int, int, int]:
-        """Left, top, right, bottom of the polygon's part of the picture, with a margin, in whole blocks of 4 pixels."""
+        """Left, top, right, bottom of the polygon's part of the image, with a margin, in whole blocks of 4 pixels."""
         height, width = self.pixels.shape[:2]
         left, top = np.maximum((corners.min(0) // 16 - reach) // 4 * 4, 0)
         right, bottom = np.minimum((corners.max(0) // 16 + reach) // 4 * 4 + 4, (width, height))
@@ -332,8 +335,8 @@ def draw_background(rng: np.random.Generator) -> np.ndarray:
     other = mix(muted(rng), base, float(rng.uniform(0.2, 1)))
     angle = float(rng.uniform(0, 2 * math.pi))
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
-    share = np.clip(0.5 + 0.4 * (x * math.cos(angle) + y * math.sin(angle)), 0, 1)[:, :, None]
-    scene = (np.array(base) * (1 - share) + np.array(other) * share).astype(np.float32)
+    fraction = np.clip(0.5 + 0.4 * (x * math.cos(angle) + y * math.sin(angle)), 0, 1)[:, :, None]
+    scene = (np.array(base) * (1 - fraction) + np.array(other) * fraction).astype(np.float32)
     for _ in range(int(rng.integers(0, 10)) if rng.random() < 0.7 else 0):
         colour, x, y = mix(base, muted(rng), 0.6), int(rng.integers(width)), int(rng.integers(height))
         if rng.random() < 0.5:
@@ -370,12 +373,12 @@ def draw_locks(canvas: Canvas, look: Look, outer, inner, rng: np.random.Generato
             at = int(first * last)
             lean = look.comb * (1 if outer[at, 0] > look.parting else -1) * math.sin(math.pi * first)
             start, end = inner[at], outer[int(np.clip(at + lean, 0, last))]
-            share = np.array([0, 0.2, 0.4, 0.6])[:, None] + 0.4 * second
-            bow = (start - end)[::-1] * (0.12, -0.12) * np.sin(math.pi * share)
-            strand = start + (end - start) * share + bow
+            fraction = np.array([0, 0.2, 0.4, 0.6])[:, None] + 0.4 * second
+            bow = (start - end)[::-1] * (0.12, -0.12) * np.sin(math.pi * fraction)
+            strand = start + (end - start) * fraction + bow
         else:
-            at, share = int(second * (last - 7)), first + (second - 0.5) * 0.04
-            strand = (outer * (1 - share) + inner * share)[at : at + 8 + int(first * last * 0.4)]
+            at, fraction = int(second * (last - 7)), first + (second - 0.5) * 0.04
+            strand = (outer * (1 - fraction) + inner * fraction)[at : at + 8 + int(first * last * 0.4)]
         canvas.line(strand, colour, 0.5)
 
 
@@ -526,8 +529,8 @@ def draw_mouth(canvas: Canvas, look: Look) -> None:
     middle = y + 0.6 * rise - 0.3 * gap
     left, right = (x - w, y - rise), (x + w, y - rise)
 
-    def arc(*offsets):  # from corner to corner; offsets are (share of the half width, height) on the way
-        inner = [(x + w * share, middle + height) for share, height in offsets]
+    def arc(*offsets):  # from corner to corner; offsets are (fraction of the half width, height) on the way
+        inner = [(x + w * fraction, middle + height) for fraction, height in offsets]
         return curve([left, *inner, right])
 
     above = arc((-0.45, -thick * 0.85), (-0.18, -thick), (0, -thick * 0.78), (0.18, -thick), (0.45, -thick * 0.85))
@@ -573,8 +576,8 @@ def draw_eye(canvas: Canvas, look: Look, side: int) -> None:
     opened = (look.eye_open - 0.15 * look.smile) * size
     x, up, down, tail = side * 20, 5.8 * opened, 3.9 * opened, 0.2 + 0.6 * look.slant
 
-    def lid(*points):  # (share of the half width, from the nose outwards; height)
-        return curve([(x + side * half * share, height) for share, height in points])
+    def lid(*points):  # (fraction of the half width, from the nose outwards; height)
+        return curve([(x + side * half * fraction, height) for fraction, height in points])
 
     upper = lid((-1, 1.4), (-0.45, -up * 0.78), (0.08, -up), (0.6, -up * 0.62 + tail * 0.4), (1, tail))
     lower = lid((1, tail), (0.4, down * 0.9), (-0.3, down), (-1, 1.4))
@@ -671,12 +674,12 @@ def hair_curves(look: Look) -> tuple[np.ndarray, np.ndarray]:
 def draw_curls(canvas: Canvas, look: Look, outer: np.ndarray, inner: np.ndarray, rng: np.random.Generator) -> None:
     """Round locks all over the hair."""
     for _ in range(150):
-        at, share, size = (
+        at, fraction, size = (
             int(rng.integers(2, len(outer) - 2)),
             float(rng.uniform(-0.15, 1)),
             float(rng.uniform(2.5, 5.5)),
         )
-        x, y = outer[at] * (1 - share) + inner[at] * share
+        x, y = outer[at] * (1 - fraction) + inner[at] * fraction
         canvas.fill(ellipse(x, y, size, size), mix(look.hair, BLACK, 0.35 * float(rng.random())))
         canvas.line(ellipse(x, y, size * 0.65, size * 0.65)[13:20], mix(look.hair, DAYLIGHT, 0.16), 0.6)
 
@@ -717,11 +720,11 @@ def draw_glasses(canvas: Canvas, look: Look) -> None:
     canvas.line(curve([(-4.5 + look.yaw, 0), (look.yaw, -2.5), (4.5 + look.yaw, 0)]), frame, 1.2)
 
 
-def light_up(picture: np.ndarray, look: Look) -> np.ndarray:
+def light_up(image: np.ndarray, look: Look) -> np.ndarray:
     """Shades the figure by Lambert's law on a rounded body around the head.
 
     Args:
-        picture: uint8 [218, 178, 4]; alpha is the figure's share.
+        image: uint8 [218, 178, 4]; alpha is the figure's share.
 
     Returns:
         float32 [218, 178, 3].
@@ -736,8 +739,8 @@ def light_up(picture: np.ndarray, look: Look) -> np.ndarray:
     level = np.maximum(1 + 1.5 * look.contrast * (lambert - 0.9), 0.05)[:, :, None]
     factor = level ** np.array([0.92, 1.03, 1.08]) * look.tint  # dim light on skin is red: it has passed through
     factor = cv2.resize(factor.astype(np.float32), (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR)
-    figure = picture[:, :, 3:] / np.float32(255)
-    return picture[:, :, :3] * (1 + (factor - 1) * figure)
+    figure = image[:, :, 3:] / np.float32(255)
+    return image[:, :, :3] * (1 + (factor - 1) * figure)
 
 
 def draw_face(rng: np.random.Generator) -> np.ndarray:

@@ -5,7 +5,6 @@ whole.
 """
 
 import os
-import re
 import shutil
 import stat
 import tarfile
@@ -20,9 +19,15 @@ from typing import IO, Annotated
 import tyro
 from tqdm import tqdm
 
-from common.celeba import PARTITION, SPLITS, CelebA, find_celeba, read_partition
-from common.errors import UserError, one_line_errors
-from common.images import SUFFIXES, find_images, is_file, read_image
+from common.datasets.celeba import MEMBER, PARTITION, CelebA, find_celeba, members_by_stem, read_partition
+from common.datasets.image_folder import nothing_in
+from common.datasets.paired_images import split_folders
+from common.datasets.splits import SPLITS, divide
+from common.errors import UserError, first_line
+from common.imaging.folders import READABLE, find_images, is_litter, member_bytes, open_zip, survey
+from common.imaging.io import is_file, read_image
+from common.runtime.commands import next_command, one_line_errors
+from common.runtime.outputs import check_output
 from data.synthetic import partition_code
 
 CELEBA_COUNTS = {"train": 162_770, "val": 19_867, "test": 19_962}
@@ -31,12 +36,12 @@ FACADES_COUNTS = {"train": 400, "val": 100, "test": 106}
 VOC_COUNTS = {"train": 1_464, "val": 1_449}
 
 ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
-# Pictures hardly shrink in an archive; one that would grow beyond this is a bomb.
+# Images hardly shrink in an archive; one that would grow beyond this is a bomb.
 UNPACKED_BYTES, UNPACKED_FACTOR = 2**30, 20
 BLOCK_BYTES = 4096  # that any file takes, an empty one too
 # Notes of a tar on its next member, such as a long name, are read into memory: real ones have some hundred bytes.
 NOTES, NOTE_BYTES = (*b"LKxgX",), 2**16
-SAMPLES = 200  # pictures whose size is looked at by the checks; `verify` decodes all
+SAMPLES = 200  # images whose size is looked at by the checks; `verify` decodes all
 
 Source = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
 Pairs = dict[str, list[tuple[Path, ...]]]
@@ -55,24 +60,33 @@ def unpack(archive: Path, folder: Path, packed: int | None = None, unpacked: int
         Bytes unpacked from that download till now.
 
     Raises:
-        UserError: it is no archive (a saved web page is called so), it is broken, one of its names leads out of the
-            folder, it holds links or devices, or it unpacks to far more than pictures would.
+        UserError: it is no archive (a saved web page is called so), it is corrupt, one of its names leads out of the
+            folder, two of its files would be one, it is encrypted, it holds links or devices, or it unpacks to far
+            more than images would.
     """
     # A plain tar that ends with a zip passes for a zip, so tar is asked first.
-    members = _tar_members if _is_tar(archive) else _zip_members if zipfile.is_zipfile(archive) else None
-    if members is None:
+    members = _tar_members if _is_tar(archive) else _zip_members
+    if members is _zip_members and not zipfile.is_zipfile(archive):
         raise UserError(_why_no_archive(archive))
     limit = UNPACKED_BYTES + UNPACKED_FACTOR * (packed or archive.stat().st_size)
+    written: dict[Path, str] = {}
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         for name, size, stream in tqdm(members(archive), f"unpacking {archive.name}", unit=" files", leave=False):
             parts = _safe_parts(name, archive)
             unpacked += size + BLOCK_BYTES
             if unpacked > limit:
-                raise UserError(f"{archive} unpacks to more than {limit / 1e9:.1f} GB: these are not just pictures")
-            if parts[0] == "__MACOSX" or parts[-1].startswith("."):
+                raise UserError(f"{archive} unpacks to more than {limit / 1e9:.1f} GB: these are not just images")
+            if any(map(is_litter, parts)):
                 continue
             target = folder.joinpath(*parts)
             target.parent.mkdir(parents=True, exist_ok=True)
+            if target.exists() and written.get(target) != name:  # a\\b.png and a/b.png; a.zip and a.tar of one folder
+                raise UserError(
+                    f"{archive} holds {name[:100]!r}, which would take the place of another file that was unpacked: "
+                    "refused, nothing was kept; unpack it yourself, to a folder of its own"
+                )
+            written[target] = name
             with target.open("wb") as file:
                 shutil.copyfileobj(stream, file, 1 << 20)
         return unpacked
@@ -80,8 +94,8 @@ def unpack(archive: Path, folder: Path, packed: int | None = None, unpacked: int
         raise
     except OSError as problem:
         raise UserError(f"cannot unpack {archive} into {folder}: {problem.strerror or problem}") from None
-    except Exception as problem:  # a broken archive can raise anything
-        raise UserError(f"cannot unpack {archive}: {problem}; download it again") from None
+    except Exception as problem:  # a corrupt archive can raise anything
+        raise UserError(f"cannot unpack {archive}: {first_line(problem)}; download it again") from None
 
 
 def _zip_members(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
@@ -89,6 +103,8 @@ def _zip_members(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
         for info in opened.infolist():
             if stat.S_ISLNK(info.external_attr >> 16):
                 raise UserError(f"{archive} holds a link, {info.filename[:100]!r}: refused, nothing was kept")
+            if info.flag_bits & 1:
+                raise UserError(f"{archive} is encrypted: unpack it yourself, with its password")
             if not info.is_dir():
                 with opened.open(info) as stream:
                     yield info.filename, info.file_size, stream
@@ -103,7 +119,7 @@ class _Member(tarfile.TarInfo):
         return super()._proc_member(opened)
 
     def _sparse(self, *_):
-        raise tarfile.ReadError("a sparse file, which no picture is")
+        raise tarfile.ReadError("a sparse file, which no image is")
 
     _proc_sparse = _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _sparse
 
@@ -154,6 +170,7 @@ def _why_no_archive(path: Path) -> str:
 def _draft(output: Path) -> Iterator[Path]:
     """A working folder beside `output`, gone afterwards; its `ready/` becomes `output` if nothing was raised."""
     output = output.resolve()
+    check_output(output.parent)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"{output} holds something else: name a new or empty folder with --output")
     work = output.with_name(f".{output.name}.{os.getpid()}")
@@ -177,11 +194,17 @@ def _unpack_all(source: Path, folder: Path) -> None:
     """Unpacks an archive, or every archive of a folder, and then the archives that were inside."""
     archives = _archives_in(source) if source.is_dir() else [source]
     packed, unpacked = sum(archive.stat().st_size for archive in archives), 0
-    for number, archive in enumerate(archives):
-        unpacked = unpack(archive, folder / str(number), packed, unpacked)
+    for archive in archives:
+        above = archive.parent.relative_to(source) if source.is_dir() else Path()
+        unpacked = unpack(archive, folder / above / _without_suffix(archive.name), packed, unpacked)
     for archive in _archives_in(folder):
         unpacked = unpack(archive, archive.with_name(archive.name + ".unpacked"), packed, unpacked)
         archive.unlink()
+
+
+def _without_suffix(name: str) -> str:
+    """`data.v1` of `data.v1.tar.gz`, so that data.v1.zip and data.v2.zip do not go to one folder."""
+    return name[: -max(len(suffix) for suffix in ARCHIVES if name.lower().endswith(suffix))]
 
 
 def _bring(folder: Path, target: Path, work: Path) -> None:
@@ -213,8 +236,8 @@ def celeba(source: Source, output: Path | None = None, make_partition: bool = Fa
     """CelebA, aligned and cropped (img_align_celeba).
 
     Args:
-        source: img_align_celeba.zip, a folder with it or with the pictures, any archive of these, or an AI Studio
-            mount data/data<id>. The zip may stay as it is: the reader takes pictures straight from it.
+        source: img_align_celeba.zip, a folder with it or with the images, any archive of these, or an AI Studio
+            mount data/data<id>. The zip may stay as it is: the reader takes images straight from it.
         output: folder to unpack to; without it, the source is only checked.
         make_partition: writes a missing list_eval_partition.txt (90 % train, 5 % val, 5 % test): not the official one.
     """
@@ -226,6 +249,8 @@ def celeba(source: Source, output: Path | None = None, make_partition: bool = Fa
     elif output is not None:
         _build_celeba(source, output)
         data_dir = output
+    elif source.is_file() and not (zipfile.is_zipfile(source) or _is_tar(source)):
+        raise UserError(_why_no_archive(source))
     elif find_celeba(source) is None:
         raise UserError(f"{source} is not in CelebA's layout: add --output DIR, and it will be brought into it there")
     check_celeba(data_dir, make_partition)
@@ -233,16 +258,19 @@ def celeba(source: Source, output: Path | None = None, make_partition: bool = Fa
 
 def _build_celeba(source: Path, output: Path) -> None:
     with _draft(output) as work:
-        pictures, listed = _celeba_parts(source) if source.is_dir() else (None, None)
-        if pictures is None:
+        images, listed = _celeba_parts(source) if source.is_dir() else (None, None)
+        if images is None:
             _unpack_all(source, work / "in")
-            pictures, inside = _celeba_parts(work / "in")
+            images, inside = _celeba_parts(work / "in")
             beside = [source.parent / PARTITION, source.parent / "Eval" / PARTITION]
             listed = inside or listed or next((path for path in beside if path.is_file()), None)
-        if pictures is None:
-            raise UserError(f"there is no picture named like 000001.jpg in {source}: this is not aligned CelebA")
+        if images is None:
+            raise UserError(
+                f"there is no image named like 000001.jpg in {source}: this is not aligned CelebA; a folder or zip "
+                "of other images needs no preparing, give it as --data-dir"
+            )
         (work / "ready").mkdir()
-        _bring(pictures, work / "ready" / "img_align_celeba", work)
+        _bring(images, work / "ready" / "img_align_celeba", work)
         if listed is not None:  # some mirrors have commas and a heading: image_id,partition
             lines = listed.read_text("utf-8-sig", errors="replace").replace(",", " ").splitlines()
             lines = [line for line in lines if not line.startswith("image_id")]
@@ -250,59 +278,60 @@ def _build_celeba(source: Path, output: Path) -> None:
 
 
 def _celeba_parts(tree: Path) -> tuple[Path | None, Path | None]:
-    """The folder with the aligned pictures and the partition list, wherever they are in the tree."""
-    pictures, listed = [], []
-    for folder, _, names in os.walk(tree):
-        if any(re.fullmatch(r"\d{6}\.jpg", name) for name in names[:1000]):
-            pictures.append(Path(folder))
+    """The folder with the aligned images and the partition list, wherever they are in the tree."""
+    images, listed = [], []
+    for folder, folders, names in os.walk(tree):
+        folders[:] = [name for name in folders if not is_litter(name)]
+        if any(MEMBER.fullmatch(name) for name in names[:1000]):
+            images.append(Path(folder))
         listed += [Path(folder, name) for name in (PARTITION, Path(PARTITION).stem + ".csv") if name in names]
-    pictures.sort(key=lambda path: (path.name != "img_align_celeba", path))
+    images.sort(key=lambda path: (path.name != "img_align_celeba", path))
     listed.sort(key=lambda path: (path.suffix != ".txt", path))
-    return (pictures or [None])[0], next((path for path in listed if path.is_file()), None)  # not a pipe
+    return (images or [None])[0], next((path for path in listed if path.is_file()), None)  # not a pipe
 
 
 def check_celeba(data_dir: Path, make_partition: bool = False) -> None:
     """Checks names, counts and sizes, and prints what is there and what to do next."""
-    pictures, partition = find_celeba(data_dir)
-    present = _picture_names(pictures)
+    images, partition = find_celeba(data_dir)
+    present = _images_by_stem(images)
     if make_partition:
-        _write_partition(partition, present)
+        _write_partition(partition, set(present.values()))
     if not partition.is_file():
         raise UserError(
             f"{partition} is missing: put CelebA's official Eval/{PARTITION} there (--output DIR takes one out of the "
             "archive), or add --make-partition to write a list that is not the official one"
         )
     splits = read_partition(partition)
-    listed = {name for split in SPLITS for name in splits[split]}
-    _complain(partition, "names {} that are not there", sorted(listed - present))
+    listed = {Path(name).stem: name for split in SPLITS for name in splits[split]}  # .jpg, whatever is there
+    missing = [listed[stem] for stem in sorted(listed.keys() - present.keys())]
+    _complain(partition, "names {} that are not there", missing)
     counts = {split: len(splits[split]) for split in SPLITS}
     _check_celeba_sizes(data_dir, counts)
-    total, official, spare = len(listed), sum(CELEBA_COUNTS.values()), sorted(present - listed)
+    total, official, spare = len(listed), sum(CELEBA_COUNTS.values()), sorted(present.keys() - listed.keys())
     if spare:
-        print(f"{len(spare):,} pictures are not in the list and will not be used, {spare[0]} first")
+        print(f"{len(spare):,} images are not in the list and will not be used, {present[spare[0]]} first")
     if counts == CELEBA_COUNTS:
-        print(f"CelebA is complete: {official:,} images, {_shares(counts)} as published")
+        print(f"CelebA is complete: {official:,} images, {_fractions(counts)} as published")
     else:
-        print(
-            f"a subset of CelebA: {total:,} images of {official:,}; {_shares(counts)}, which is not the official split"
-        )
-    print(f"next: python -m glcic.train cpu --data-dir {data_dir}")
+        print(f"a subset of CelebA: {total:,} images of {official:,}; {_fractions(counts)}, not the official split")
+    print(f"next: {next_command('glcic.train', 'cpu', '--data-dir', data_dir)}")
 
 
-def _picture_names(pictures: Path) -> set[str]:
-    if pictures.is_dir():
-        names = [path.name for path in pictures.iterdir()]
-    elif zipfile.is_zipfile(pictures):
+def _images_by_stem(images: Path) -> dict[str, str]:
+    """`000001` -> the image's name."""
+    if images.is_dir():
+        names = [path.name for path in images.iterdir()]
+    elif zipfile.is_zipfile(images):
         try:
-            with zipfile.ZipFile(pictures) as opened:
-                names = [name.rpartition("/")[2] for name in opened.namelist()]
-        except Exception as problem:  # a broken archive can raise anything
-            raise UserError(f"cannot read {pictures}: {problem}; download it again") from None
+            with zipfile.ZipFile(images) as opened:
+                names = opened.namelist()
+        except Exception as problem:  # a corrupt archive can raise anything
+            raise UserError(f"cannot read {images}: {problem}; download it again") from None
     else:
-        raise UserError(_why_no_archive(pictures))
-    found = {name for name in names if name.lower().endswith(".jpg") and not name.startswith(".")}
+        raise UserError(_why_no_archive(images))
+    found = {stem: name.rpartition("/")[2] for stem, name in members_by_stem(names).items()}
     if not found:
-        raise UserError(f"there is no .jpg in {pictures}")
+        raise UserError(f"there is no .jpg or .png in {images}")
     return found
 
 
@@ -320,7 +349,7 @@ def _write_partition(path: Path, names: set[str]) -> None:
 def _check_celeba_sizes(data_dir: Path, counts: dict[str, int]) -> None:
     for split in SPLITS:
         if not counts[split]:
-            print(f"the list names no picture of the {split} split")
+            print(f"the list names no image of the {split} split")
             continue
         faces = CelebA(data_dir, split)
         for index in range(0, len(faces), max(1, 3 * len(faces) // SAMPLES)):
@@ -332,10 +361,10 @@ def _check_celeba_sizes(data_dir: Path, counts: dict[str, int]) -> None:
 def _complain(where: Path, what: str, names: list[str]) -> None:
     if names:
         first = ", ".join(name[:100] for name in names[:3]) + (", …" if len(names) > 3 else "")
-        raise UserError(f"{where} {what.format(f'{len(names):,} pictures')}: {first}")
+        raise UserError(f"{where} {what.format(f'{len(names):,} images')}: {first}")
 
 
-def _shares(counts: dict[str, int]) -> str:
+def _fractions(counts: dict[str, int]) -> str:
     return " / ".join(f"{count:,} {split}" for split, count in counts.items())
 
 
@@ -343,7 +372,7 @@ def _shares(counts: dict[str, int]) -> str:
 
 
 def cityscapes(source: Source, output: Path | None = None) -> None:
-    """Cityscapes as photo and label pictures, in any of three layouts.
+    """Cityscapes as photo and label images, in any of three layouts.
 
     Args:
         source: a folder or archive with train/ and val/ (photo and label side by side), or with trainA/, trainB/ and
@@ -360,7 +389,7 @@ def facades(source: Source, output: Path | None = None) -> None:
         source: a folder or archive with train/ and val/ or test/.
         output: folder to unpack to; without it, the source is only checked.
     """
-    _check_pairs("CMP facades", _prepare(source, output, _side_by_side), FACADES_COUNTS)
+    _check_pairs("CMP facades", _prepare(source, output, _side_by_side), FACADES_COUNTS, "paper-facades")
 
 
 def voc(source: Source, output: Path | None = None) -> None:
@@ -376,7 +405,10 @@ def voc(source: Source, output: Path | None = None) -> None:
         missing = [path.name for (path,) in paths if not is_file(path)]
         _complain(root / "ImageSets" / "Segmentation" / f"{split}.txt", "names {} that are not there", missing)
     _report("PASCAL VOC", {split: len(paths) for split, paths in masks.items()}, VOC_COUNTS, "masks")
-    print(f"next: {root / 'SegmentationClass'} serves as a source of region-shaped holes")
+    command = next_command(
+        "context_encoder.train", "quick", "--predicted-region", "whole", "--mask", "regions", "--shapes-dir", root
+    )
+    print(f"next: region-shaped holes like its objects: {command}")
 
 
 def _prepare(source: Path, output: Path | None, find: Callable[[Path], Pairs | None]) -> Path:
@@ -412,16 +444,16 @@ def _search(tree: Path, find: Callable[[Path], Pairs | None]) -> Path | None:
 
 
 def find_pairs(root: Path) -> Pairs | None:
-    """Photo-label pairs of each split: one path where they share a picture, else two; None in an unknown layout."""
+    """Photo-label pairs of each split: one path where they share an image, else two; None in an unknown layout."""
     return _listed_pairs(root) or _official_pairs(root) or _side_by_side(root)
 
 
 def _side_by_side(root: Path) -> Pairs | None:
     splits = {}
     for split in SPLITS:
-        if (root / split).is_dir():
-            pictures = [path for path in sorted((root / split).iterdir()) if path.suffix.lower() in SUFFIXES]
-            splits |= {split: [(path,) for path in pictures]} if pictures else {}
+        inside = [path for folder in split_folders(root, split) for path in sorted(folder.iterdir())]
+        images = [path for path in inside if path.suffix.lower() in READABLE and not is_litter(path.name)]
+        splits |= {split: [(path,) for path in images]} if images else {}
     return splits if "train" in splits else None
 
 
@@ -465,7 +497,7 @@ def _voc_masks(root: Path) -> Pairs | None:
     } or None
 
 
-def _check_pairs(title: str, root: Path, official: dict[str, int]) -> None:
+def _check_pairs(title: str, root: Path, official: dict[str, int], preset: str = "cpu") -> None:
     splits = find_pairs(root)
     for pairs in splits.values():
         missing = [str(path.relative_to(root)) for pair in pairs for path in pair if not is_file(path)]
@@ -480,54 +512,88 @@ def _check_pairs(title: str, root: Path, official: dict[str, int]) -> None:
                     f"{pair[0]} is {width} x {height} px; photo and label side by side are twice as wide as high"
                 )
     _report(title, {split: len(pairs) for split, pairs in splits.items()}, official, "pairs")
-    print(f"next: pass --data-dir {root} to a paper that trains on pairs")
+    print(f"next: {next_command('pix2pix.train', preset, '--data-dir', root)}")
 
 
 def _report(title: str, counts: dict[str, int], official: dict[str, int], what: str) -> None:
     complete = all(counts.get(split) == count for split, count in official.items())
-    verdict = "as published" if complete else f"a subset; published are {_shares(official)}"
-    print(f"{title}: {_shares(counts)} {what}, {verdict}")
+    verdict = "as published" if complete else f"a subset; published are {_fractions(official)}"
+    print(f"{title}: {_fractions(counts)} {what}, {verdict}")
+
+
+# ---------------------------------------------------------------- your own images
+
+
+def own_images(source: Source, output: Path | None = None) -> None:
+    """Your own images: says which are what, and unpacks archives that are not read in place.
+
+    Args:
+        source: a folder or zip of images (either may be given as --data-dir as it is), a tar, or a folder of archives.
+        output: folder to unpack to, each archive into a folder of its name; without it, the source is only looked at.
+    """
+    _exists(source)
+    if output is not None:
+        with _draft(output) as work:
+            _unpack_all(source, work / "ready")
+            for path in find_images(source) if source.is_dir() else []:
+                (work / "ready" / path.relative_to(source)).parent.mkdir(parents=True, exist_ok=True)
+                _link(str(path), str(work / "ready" / path.relative_to(source)))
+    elif source.is_file() and not zipfile.is_zipfile(source):
+        raise UserError(f"{source} is not read in place: add --output DIR, and it is unpacked there")
+    place = output or source
+    seen = survey(place)
+    if not seen.images:
+        raise UserError(nothing_in(place, seen.note()))
+    print(seen.note() or f"{place}: {len(seen.images):,} images")
+    print(divide(seen.images, place).note)
+    print(f"next: {next_command('glcic.train', 'cpu', '--data-dir', place)}")
 
 
 # ---------------------------------------------------------------- verify
 
 
 def verify(folder: Annotated[Path, tyro.conf.Positional]) -> None:
-    """Decodes every picture below a folder and names the broken ones; exit status 1 if there are any.
+    """Decodes every image below a folder or in a zip and names the corrupt ones; exit status 1 if there are any.
 
     Args:
-        folder: any folder of pictures.
+        folder: any folder or zip of images.
     """
-    paths = find_images(folder)
+    seen = survey(folder)
+    paths = seen.images
     if not paths:
-        raise UserError(f"there is no picture in {folder}")
-    sizes, broken = Counter(), []
+        raise UserError(nothing_in(folder, seen.note()))
+    if seen.note():
+        print(f"note: {seen.note()}")
+    opened = open_zip(folder) if seen.members else None
+
+    def decode(path: Path) -> tuple[int, int] | UserError:
+        try:
+            source = member_bytes(opened, seen.members[path], str(path)) if opened else path
+            height, width = read_image(source, str(path)).shape[:2]
+        except UserError as problem:
+            return problem
+        return width, height
+
+    sizes, corrupt = Counter(), []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for outcome in tqdm(
-            pool.map(_decode, paths, chunksize=1), "decoding", len(paths), unit=" pictures", leave=False
-        ):
+        for outcome in tqdm(pool.map(decode, paths, chunksize=1), "decoding", len(paths), unit=" images", leave=False):
             if isinstance(outcome, UserError):
-                broken.append(outcome)
+                corrupt.append(outcome)
             else:
                 sizes[outcome] += 1
-    for problem in broken:
+    for problem in corrupt:
         print(problem)
     common = ", ".join(f"{count:,} of {width} x {height} px" for (width, height), count in sizes.most_common(3))
     rest = f", {len(sizes) - 3} other sizes" if len(sizes) > 3 else ""
-    print(f"{len(paths):,} pictures in {folder}: {len(broken):,} broken; {common or 'none whole'}{rest}")
-    if broken:
+    print(f"{len(paths):,} images in {folder}: {len(corrupt):,} corrupt; {common or 'none whole'}{rest}")
+    if corrupt:
         raise SystemExit(1)
 
 
-def _decode(path: Path) -> tuple[int, int] | UserError:
-    try:
-        height, width = read_image(path).shape[:2]
-    except UserError as problem:
-        return problem
-    return width, height
-
-
-COMMANDS = {"celeba": celeba, "cityscapes": cityscapes, "facades": facades, "voc": voc, "verify": verify}
+COMMANDS = {
+    **{"celeba": celeba, "cityscapes": cityscapes, "facades": facades, "voc": voc},
+    **{"images": own_images, "verify": verify},
+}
 
 
 @one_line_errors

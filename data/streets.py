@@ -2,7 +2,7 @@
 
 A street is a small world in metres, x to the right, y up from the road, z ahead of a camera at the height of a driver's
 eyes. It is painted from far to near at three times its size; every polygon goes into the photo with a colour and into
-the label with a class, so the two agree to a fraction of a pixel. As in the prepared pairs of Cityscapes, a picture is
+the label with a class, so the two agree to a fraction of a pixel. As in the prepared pairs of Cityscapes, an image is
 a frame twice as wide as high, squashed to a square.
 """
 
@@ -13,16 +13,16 @@ from functools import partial
 import cv2
 import numpy as np
 
-from common.cityscapes import PALETTE
+from common.datasets.paired_images import PALETTE
 from data.faces import BLACK, CIRCLE, WHITE, Colour, mix, muted, one_of
 
-VERSION = 1  # raised whenever the same seed gives other pictures: sets written before are then drawn again
+VERSION = 1  # raised whenever the same seed gives other images: sets written before are then drawn again
 
 SIZE, SUPERSAMPLING = 256, 3  # three: the middle of a pixel is the middle of a sample, which is where the label is read
 FOCAL = 1.105 * SIZE  # of Cityscapes' camera, 2262 px for 2048; vertically it is twice this, by the squashing
 NEAR = 1.0  # metres; what is nearer is moved here, outside the frame
 
-# Classes in the order of common.cityscapes.PALETTE; then void, black in a label: whatever is not scored.
+# Classes in the order of common.datasets.paired_images.PALETTE; then void, black in a label: whatever is not scored.
 (ROAD, SIDEWALK, BUILDING, WALL, FENCE, POLE, LIGHT, SIGN, PLANT, TERRAIN) = range(10)
 (SKY, PERSON, RIDER, CAR, TRUCK, BUS, TRAIN, MOTORCYCLE, BICYCLE, VOID) = range(10, 20)
 # Tables of 256 for cv2.LUT: the colour of each class, how rough it looks, and whether shadows fall on it.
@@ -60,7 +60,7 @@ GLASS, RED, BLUE = (34, 40, 46), (190, 24, 32), (24, 74, 156)
 
 @dataclass(frozen=True)
 class Street:
-    """Everything that holds for a whole picture. Lengths are metres, pairs of things are left and right."""
+    """Everything that holds for a whole image. Lengths are metres, pairs of things are left and right."""
 
     height: float  # of the camera
     centre: float  # column of the vanishing point, pixels
@@ -69,7 +69,7 @@ class Street:
     climb: float  # and y = climb * z^2
     reach: float  # distance at which something closes the view
     weather: str  # one of WEATHERS
-    direct: float  # share of the light that comes straight from the sun
+    direct: float  # fraction of the light that comes straight from the sun
     tint: Colour  # of the light, as factors
     sun: tuple[float, float, float]  # light on the walls of left-hand houses, of right-hand ones, on what faces us
     shadow: tuple[float, float]  # how far (x, z) a shadow falls for each metre of height
@@ -92,7 +92,7 @@ class Street:
 
 
 def sample_street(rng: np.random.Generator) -> Street:
-    """Draws what holds for a whole picture: camera, light, and the plan of the ground."""
+    """Draws what holds for a whole image: camera, light, and the plan of the ground."""
     weather = one_of(rng, (*["sunny"] * 4, *["overcast"] * 3, "grey", "rain", "dusk"))
     _, low_sky, tint, direct, clear, exposure = WEATHERS[weather]
     exposure, from_left = exposure * rng.uniform(0.85, 1.15), rng.random() < 0.5
@@ -257,13 +257,13 @@ def box(x0: float, x1: float, y0: float, y1: float) -> list:
 def draw_sky(canvas: Canvas, rng: np.random.Generator) -> None:
     """Graded, with clouds: white ones on sunny days, a mere unevenness under a closed cover."""
     street, (top, bottom, *_) = canvas.street, WEATHERS[canvas.street.weather]
-    share = np.linspace(0, 1, 32)[:, None, None] ** 0.8
+    fraction = np.linspace(0, 1, 32)[:, None, None] ** 0.8
     clouds = np.float32(rng.uniform(-0.6, 0.5))
     for size, weight in ((4, 0.45), (8, 0.3), (16, 0.2)):
         clouds = clouds + weight * cv2.resize(rng.standard_normal((size // 2, size), np.float32), (32, 32))
     clouds = np.clip(clouds, 0, 0.9)[:, :, None]
     white = (248, 247, 245) if street.weather == "sunny" else mix(bottom, one_of(rng, (WHITE, top)), 0.6)
-    sky = (np.array(top) * (1 - share) + np.array(bottom) * share) * (1 - clouds) + np.array(white) * clouds
+    sky = (np.array(top) * (1 - fraction) + np.array(bottom) * fraction) * (1 - clouds) + np.array(white) * clouds
     rows = min(SIZE, int(street.horizon) + 40) * SUPERSAMPLING
     sky = np.clip(sky * (street.haze[0] / bottom[0]), 0, 255).astype(np.uint8)
     canvas.photo[:rows] = cv2.resize(sky, (canvas.photo.shape[1], rows))
@@ -375,9 +375,9 @@ def draw_facade(canvas: Canvas, look: dict, a, b, height: float, light: float, r
     if look["bands"]:
         tiles(grid(0, length, floors - 0.12, floors + 0.1), mix(wall, look["frame"], 0.5))
     tiles(grid(steps - half - 0.12, steps + half + 0.12, floors + low - 0.15, floors + high + 0.1), look["frame"])
-    panes, chance = grid(steps - half, steps + half, floors + low, floors + high), rng.random(len(steps) * len(floors))
+    panes, draws = grid(steps - half, steps + half, floors + low, floors + high), rng.random(len(steps) * len(floors))
     for pane, least, most in zip(look["panes"], (0, 0.55, look["lit"]), (0.55, look["lit"], 1), strict=True):
-        canvas.tiles(place(panes[(chance >= least) & (chance < most)]), pane, z)
+        canvas.tiles(place(panes[(draws >= least) & (draws < most)]), pane, z)
     if look["shop"]:
         tiles(grid(steps - look["step"] * 0.42, steps + look["step"] * 0.42, 0.4, ground - 0.8), look["panes"][0])
         tiles(grid(0.3, length - 0.3, ground - 0.65, ground - 0.1), look["sign"])
@@ -756,8 +756,13 @@ def plan_traffic(canvas: Canvas, rng: np.random.Generator) -> list:
         plan.append((z, partial(draw, canvas, *arguments)))
 
     def add_vehicle(x: float, z: float, heading: tuple) -> None:
-        chance = rng.random()
-        shape, name = (LORRY, TRUCK) if chance < 0.05 else (COACH, BUS) if chance < 0.08 else (one_of(rng, CARS), CAR)
+        draw = rng.random()
+        if draw < 0.05:
+            shape, name = LORRY, TRUCK
+        elif draw < 0.08:
+            shape, name = COACH, BUS
+        else:
+            shape, name = one_of(rng, CARS), CAR
         add(z, draw_vehicle, x, z, shape, name, heading, rng)
 
     for side, edge in ((-1, street.kerbs[0]), (1, street.kerbs[1])):
@@ -833,10 +838,10 @@ def draw_bonnet(canvas: Canvas, rng: np.random.Generator) -> None:
     top, sag, tilt = side - rng.uniform(24, 84), rng.uniform(12, 42), rng.normal(0, 0.08)
     colour = varied(rng, one_of(rng, PAINTS), 5)
     x = np.linspace(-0.02, 1.02, 40)
-    for step, share in enumerate((0.45, 0.3, 0.12, 0.0, 0.2)):
+    for step, fraction in enumerate((0.45, 0.3, 0.12, 0.0, 0.2)):
         rows = top + sag * (2 * x - 1 + tilt) ** 2 + step * 12
         outline = np.concatenate([np.stack([x * side, rows], 1), [(side + 16, side), (-16, side)]])
-        tone = mix(tuple(a * b for a, b in zip(colour, street.tint, strict=True)), street.haze, share)
+        tone = mix(tuple(a * b for a, b in zip(colour, street.tint, strict=True)), street.haze, fraction)
         cv2.fillPoly(canvas.photo, [np.rint(outline).astype(np.int32)], tone)
         cv2.fillPoly(canvas.label, [np.rint(outline).astype(np.int32)], VOID)
 
@@ -851,8 +856,8 @@ def develop(canvas: Canvas, rng: np.random.Generator) -> tuple[np.ndarray, np.nd
     photo = cv2.resize(canvas.photo, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
     if street.weather == "rain":
         mirror = cv2.blur(photo[np.clip(2 * int(street.horizon) + 6 - np.arange(SIZE), 0, SIZE - 1)], (3, 9))
-        share = np.float32(rng.uniform(0.15, 0.5)) * (names == ROAD)
-        photo = cv2.blendLinear(mirror, photo, share, 1 - share)
+        fraction = np.float32(rng.uniform(0.15, 0.5)) * (names == ROAD)
+        photo = cv2.blendLinear(mirror, photo, fraction, 1 - fraction)
     grain = rng.standard_normal((SIZE, SIZE), np.float32)
     rough = 0.6 * grain + 0.7 * cv2.resize(grain[:96, :96], (SIZE, SIZE)) + cv2.resize(grain[-24:, -24:], (SIZE, SIZE))
     light = (1 - np.float32(rng.uniform(0.02, 0.18)) * RADIUS) * (1 + cv2.LUT(names, ROUGHNESS) * rough)

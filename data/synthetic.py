@@ -16,20 +16,21 @@ import tyro
 from PIL import Image
 from tqdm import tqdm
 
-from common.errors import UserError, one_line_errors
+from common.errors import UserError
+from common.runtime.commands import one_line_errors
 from data.faces import VERSION, draw_face
 from data.streets import VERSION as STREETS_VERSION
 from data.streets import draw_street
 
-PICTURES, PARTITION, MARKER = "img_align_celeba", "list_eval_partition.txt", "synthetic.json"
+IMAGES, PARTITION, MARKER = "img_align_celeba", "list_eval_partition.txt", "synthetic.json"
 JPEG_QUALITY = 92
 FACES, STREETS = 1200, 800  # how many, unless told otherwise
 
 
 def partition_code(index: int, count: int) -> int:
-    """CelebA's code for picture `index` (from 0) of `count`: 2 test (last 5 %), 1 validation (5 % before), 0 train."""
+    """CelebA's code for image `index` (from 0) of `count`: 2 test (last 5 %), 1 validation (5 % before), 0 train."""
     held_out = max(1, count // 20)
-    return 2 if index >= count - held_out else 1 if index >= count - 2 * held_out else 0
+    return int(index >= count - 2 * held_out) + int(index >= count - held_out)
 
 
 def street_name(index: int, count: int) -> str:
@@ -41,7 +42,7 @@ def street_name(index: int, count: int) -> str:
 def write_faces(folder: str | Path, count: int = FACES, seed: int = 0) -> Path:
     """Writes `count` faces in CelebA's official layout, or finds them there already.
 
-    Picture i depends on (seed, i) alone. The set is drawn beside `folder` and renamed when it is whole, so an
+    Image i depends on (seed, i) alone. The set is drawn beside `folder` and renamed when it is whole, so an
     interrupted run leaves nothing half done.
 
     Returns:
@@ -52,14 +53,14 @@ def write_faces(folder: str | Path, count: int = FACES, seed: int = 0) -> Path:
     """
 
     def draw(draft: Path) -> None:
-        (draft / PICTURES).mkdir(parents=True)
-        for index, rng in _pictures("faces", count, seed):
-            Image.fromarray(draw_face(rng)).save(draft / PICTURES / f"{index + 1:06d}.jpg", quality=JPEG_QUALITY)
+        (draft / IMAGES).mkdir(parents=True)
+        for index, rng in _images("faces", count, seed):
+            Image.fromarray(draw_face(rng)).save(draft / IMAGES / f"{index + 1:06d}.jpg", quality=JPEG_QUALITY)
         names = [f"{index + 1:06d}.jpg {partition_code(index, count)}\n" for index in range(count)]
         (draft / PARTITION).write_text("".join(names))
 
     made_by = {"kind": "faces", "count": count, "seed": seed, "version": VERSION}
-    return _write(Path(folder).resolve(), made_by, 1, {PICTURES, PARTITION}, draw)
+    return _write(Path(folder).resolve(), made_by, 1, {IMAGES, PARTITION}, draw)
 
 
 def write_streets(folder: str | Path, count: int = STREETS, seed: int = 0) -> Path:
@@ -78,7 +79,7 @@ def write_streets(folder: str | Path, count: int = STREETS, seed: int = 0) -> Pa
     def draw(draft: Path) -> None:
         for split in ("train", "val"):
             (draft / split).mkdir(parents=True)
-        for index, rng in _pictures("streets", count, seed):
+        for index, rng in _images("streets", count, seed):
             pair = Image.fromarray(np.hstack(draw_street(rng)))
             pair.save(draft / street_name(index, count), quality=100, subsampling=0)
 
@@ -126,8 +127,8 @@ def _finished(folder: Path, kind: str, made_by: str, parts: set[str]) -> bool:
     return bool(held) and marker.read_text() == made_by
 
 
-def _pictures(kind: str, count: int, seed: int) -> Iterator[tuple[int, np.random.Generator]]:
-    """(index, its source of chance) of each picture, with a progress bar; threads would be no faster."""
+def _images(kind: str, count: int, seed: int) -> Iterator[tuple[int, np.random.Generator]]:
+    """(index, its source of chance) of each image, with a progress bar; threads would be no faster."""
     for index in tqdm(range(count), f"drawing {kind}", unit=f" {kind}", leave=False, disable=None):
         yield index, np.random.default_rng((seed, index))
 
@@ -142,7 +143,7 @@ def main(argv: list[str] | None = None) -> None:
         Args:
             output: the folder to make.
             kind: what to draw.
-            count: number of pictures, 1200 faces or 800 streets unless given. Of the faces, the last 5 % are for
+            count: number of images, 1200 faces or 800 streets unless given. Of the faces, the last 5 % are for
                 testing and the 5 % before them for validation; of the streets, the last tenth is for validation.
             seed: another seed draws other people, or other places.
         """

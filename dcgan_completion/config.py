@@ -1,54 +1,58 @@
 """Every setting of DCGAN's training and its presets. Config itself holds the article's values.
 
-How a picture is completed with the trained networks is set in `search.Settings`.
+How an image is completed with the trained networks is set in `search.Settings`.
 """
 
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from common.config import RunSettings
-from common.images import Crop
+from common.imaging.transforms import Crop
 from dcgan_completion.model import Variant
 
 
 @dataclass(frozen=True)
 class Config(RunSettings):
-    """Train a DCGAN on faces: the generator whose pictures completion searches, and its discriminator."""
+    """Train a DCGAN on faces: the generator whose images completion searches, and its discriminator."""
 
-    total_steps: int = 25 * 202_599 // 64
-    """25 epochs of CelebA [article's code]"""
-    batch_size: int = 64
-    """pictures per step [article]"""
-
+    # ---- data
     image_px: int = 64
-    """side of the pictures, a power of two from 8 [article]"""
+    """Side of the training images in pixels, a power of two from 8 [article]"""
     crop: Crop = "center108"
-    """how a picture becomes a square: center108 cuts the face out of aligned CelebA, at any scale
-    [Yeh et al.; the article aligns with OpenFace, D9]"""
+    """How an image becomes a square: center108 cuts the face out of aligned CelebA, at any scale [Yeh et al.; the
+    article aligns with OpenFace, D9]"""
     flip: bool = False
-    """mirror half of the pictures [Yeh et al.]"""
+    """Mirror half of the images [Yeh et al.]"""
+    pairs: bool = False
+    """Take the photos of pairs of photo and label (Cityscapes, facades) [ours]"""
 
+    # ---- model
     variant: Variant = "article"
-    """article: 5x5 kernels as TensorFlow lays them; wide: the last revision of its code; 4x4: pytorch/examples
-    [article]"""
+    """Family of networks: article with TensorFlow's 5x5 kernels, wide as the last revision of its code, 4x4 as
+    pytorch/examples [article]"""
     base_channels: int = 64
-    """outputs of the discriminator's first layer; all widths follow [article]"""
+    """Number of channels after the first layer (of the discriminator); all widths follow [article]"""
     z_channels: int = 100
-    """numbers in one z, drawn from U(-1, 1) [article]"""
-
-    learning_rate: float = 2e-4
-    """of Adam, both networks [article]"""
-    beta1: float = 0.5
-    """of Adam [article]"""
-    generator_steps: int = 2
-    """steps of the generator after each of the discriminator, on the same z
-    [article's code; its text omits the second, D4]"""
-    decay_steps: int = 0
-    """last steps, over which the learning rate falls evenly to zero; 0 keeps it [ours, D10]"""
-    average_decay: float = 0.0
-    """keep a moving average of the generator with this decay and save it as the generator; 0 keeps none [ours, D13]"""
+    """Dimension of the latent code z, sampled from U(-1, 1) [article]"""
     init_generator: Path | None = None
-    """weights to start both networks from; their arguments come from the file [ours]"""
+    """Weights to start the generator from, and the discriminator; their arguments come from the file [ours]"""
+
+    # ---- optimisation
+    total_steps: int = 25 * 202_599 // 64
+    """Number of optimisation steps of the whole run: 25 epochs of CelebA [article's code]"""
+    batch_size: int = 64
+    """Number of images per step [article]"""
+    learning_rate: float = 2e-4
+    """Learning rate of the optimiser (Adam, both networks) [article]"""
+    beta1: float = 0.5
+    """Decay rate beta1 of Adam [article]"""
+    generator_steps: int = 2
+    """Number of generator steps after each step of the discriminator, on the same z [article's code; its text omits the
+    second, D4]"""
+    decay_steps: int = 0
+    """Number of last steps over which the learning rate falls linearly to zero; 0 keeps it [ours, D10]"""
+    average_decay: float = 0.0
+    """Decay of a moving average of the generator, which is saved as the generator; 0 keeps none [ours, D13]"""
 
 
 ARTICLE = Config()

@@ -12,23 +12,30 @@ python -m dcgan_completion.convert netG.pth OUT.safetensors --discriminator netD
 | `netG….pth`, `netD….pth` | pytorch/examples: variant `4x4` | nothing; z comes from N(0, 1) |
 """
 
+if not __package__:  # run as a file: modules are looked for at the repository's root, not in this folder
+    import sys
+    from pathlib import Path
+
+    here = Path(__file__).resolve().parent
+    sys.path[:] = [str(here.parent), *(entry for entry in sys.path if Path(entry).resolve() != here)]
+
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-import tyro
 
-from common.checkpoint import build_network, load_network, save_published
-from common.errors import UserError, one_line_errors
-from common.tf_weights import checkpoint_files, is_checkpoint, read_checkpoint
-from common.torch_weights import read_published
-from dcgan_completion.model import Discriminator, Generator, doublings
+from common.checkpoint.weights import build_network
+from common.config import parse
+from common.convert import mapping
+from common.convert.mapping import Tensors, fill, listing, shape_of, take
+from common.convert.tensorflow_checkpoints import checkpoint_in
+from common.convert.torch_files import weights_file_in
+from common.errors import UserError
+from common.runtime.commands import one_line_errors
+from dcgan_completion.model import Discriminator, Generator
 
-Tensors = dict[str, np.ndarray]
 Layers = dict[str, str]
 """our name of a layer -> the published one"""
 
@@ -39,15 +46,13 @@ MOST_LEVELS = 8  # 1024 px
 SCOPE = re.compile(r"^(generator|discriminator)/(?=[gd]_)")
 TRAINING = re.compile(r"(.*/)?(Adam(_\d+)?|beta[12]_power(_\d+)?|global_step)|.*\.num_batches_tracked")
 NORM = {"weight": "gamma", "bias": "beta", "_mean": "moving_mean", "_variance": "moving_variance"}
-TORCH = {"weight": "weight", "bias": "bias", "_mean": "running_mean", "_variance": "running_var"}
+TORCH = {ours: theirs for theirs, ours in mapping.NORM.items()}
 
 
 @dataclass(frozen=True)
-class Source:
+class Source(mapping.Source):
     """What is known of a codebase beside its tensors."""
 
-    codebase: str
-    licence: str
     crop: str
     z: str
     """uniform from U(-1, 1), or normal from N(0, 1)"""
@@ -59,15 +64,12 @@ PYTORCH = Source("pytorch/examples", "BSD-3-Clause", "center", "normal")
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(mapping.Options):
     """Bring published weights over."""
 
-    published: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="PUBLISHED")]
-    """a TensorFlow checkpoint (DCGAN.model-60502, or one of its files), or a .pth, .pt or .safetensors file"""
-    output: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT.safetensors")]
-    """the .safetensors file to write"""
+    # ---- data
     discriminator: Path | None = None
-    """the discriminator's file, where it is another one (netD.pth)"""
+    """The discriminator's file, where it is another one (netD.pth) [none: it has none, or lies in the same file]"""
 
 
 def convert(options: Options) -> Path:
@@ -76,28 +78,27 @@ def convert(options: Options) -> Path:
     Raises:
         UserError: a file cannot be read or is of another network; a tensor is missing, left over or misshapen.
     """
-    path, beside = options.published, options.discriminator
-    if options.output.suffix != ".safetensors" or options.output in (path, beside):
-        raise UserError(f"cannot write {options.output}: name another file, one that ends in .safetensors")
+    beside = [weights_file_in(checkpoint_in(file)) for file in (options.discriminator,) if file]
+    path = mapping.published_file(options, beside=beside)
     networks, source = read(path)
     if "generator" not in networks:
         raise UserError(f"{path} holds a discriminator; name the generator's file first, and it with --discriminator")
-    if beside:
-        others, other = read(beside)
+    for file in beside:
+        others, other = read(file)
         if "discriminator" in networks or list(others) != ["discriminator"] or other.codebase != source.codebase:
             raise UserError(
-                f"--discriminator {beside} holds {named(others)} of {other.codebase}; {path} already holds "
+                f"--discriminator {file} holds {named(others)} of {other.codebase}; {path} already holds "
                 f"{named(networks)} of {source.codebase}"
             )
         networks |= others
     sides = {kind: network.arguments["image_px"] for kind, network in networks.items()}
     if len(set(sides.values())) > 1:
         if source is PYTORCH:
-            raise UserError(f"the generator makes pictures of {sides['generator']} px, the discriminator judges others")
-        # The code's discriminator has four convolutions at every size, and then takes any 8192 features for a picture.
+            raise UserError(f"the generator makes images of {sides['generator']} px, the discriminator judges others")
+        # The code's discriminator has four convolutions at every size, and then takes any 8192 features for an image.
         del networks["discriminator"]
         print(f"left out: the discriminator, which is made for 64 px and not for {sides['generator']}")
-    return write(networks, source, options)
+    return write(networks, source, options.output, path, beside)
 
 
 def named(networks: Iterable[str]) -> str:
@@ -106,27 +107,18 @@ def named(networks: Iterable[str]) -> str:
 
 def read(path: Path) -> tuple[dict, Source]:
     """The networks that a file holds. Every tensor finds its place, or is known to serve training only."""
-    tensors = read_checkpoint(path) if is_checkpoint(path) else read_published(path)
+    tensors = mapping.read_tensors(path)
     left_out = [name for name in tensors if TRAINING.fullmatch(name)]
     bare = [SCOPE.sub("", name).removeprefix("module.") for name in tensors]  # `module.` is DataParallel's
     if len(set(bare)) < len(bare):
         raise UserError(f"{path} holds two networks of the same names")
     given = {name: array for name, array in zip(bare, tensors.values(), strict=True) if not TRAINING.fullmatch(name)}
     source, found = recognise(given, path)
-    number = len(given)
-    print(f"recognised: {source.codebase}, {number} tensors; licence: {source.licence}")
+    count = len(given)
+    mapping.print_recognised(source, count)
     networks = {kind: build(kind, *found[kind], given, path) for kind in found}
-    if given:
-        raise UserError(f"{path} holds tensors that belong to no layer: {listing(given)}")
-    left_out = sorted({re.split(r"[./]", name)[-1] for name in left_out})
-    print(f"mapped: {number} tensors; left out: {', '.join(left_out) or 'none'}")
+    mapping.finish(given, count, left_out, path)
     return networks, source
-
-
-def listing(names: Iterable[str]) -> str:
-    """The first few names."""
-    names = list(names)
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
 # ---- what the file holds
@@ -188,7 +180,7 @@ def refuse_other_start(layer: str, features: int, channels: int, path: Path) -> 
     if features != 16 * channels:
         raise UserError(
             f"{path}: {layer} has {features} features, where 4 x 4 of {channels} channels are {16 * channels}; these "
-            "networks were trained for pictures of another size than 64 px, or with labels, and have no like here"
+            "networks were trained for images of another size than 64 px, or with labels, and have no like here"
         )
 
 
@@ -222,53 +214,7 @@ def how_many(given: Tensors, name: str, first: int, path: Path, step: int = 1) -
     return levels
 
 
-def shape_of(given: Tensors, name: str, dimensions: int, path: Path) -> tuple[int, ...]:
-    """Raises UserError if the tensor is missing, empty or has another number of dimensions."""
-    if name not in given:
-        raise UserError(f"{path} lacks the tensor {name}")
-    shape = given[name].shape
-    if len(shape) != dimensions or min(shape) < 1:
-        raise UserError(f"{path}: {name} has shape {list(shape)}, its place asks {dimensions} dimensions")
-    return shape
-
-
 # ---- networks
-
-
-def shapes(kind: str, arguments: dict) -> dict[str, tuple[int, ...]]:
-    """Of all tensors of one of our networks, without building it: what is wrong may be wrong by gigabytes."""
-    variant, base, levels = arguments["variant"], arguments["base_channels"], doublings(arguments["image_px"])
-    kernel, found = (4, 4) if variant == "4x4" else (5, 5), {}
-
-    def conv(name: str, *ends: int) -> None:
-        found[f"{name}.weight"] = (*ends, *kernel)
-        if variant != "4x4":
-            found[f"{name}.bias"] = (ends[kind == "generator"],)
-
-    def norm(name: str, channels: int) -> None:
-        found.update({f"{name}.{part}": (channels,) for part in NORM})
-
-    if kind == "generator":
-        widths = [max(1, 8 * base >> max(0, level - (variant == "wide"))) for level in range(levels)]
-        z_channels = arguments["z_channels"]
-        if variant == "4x4":
-            conv("deconv0", z_channels, widths[0])
-        else:
-            found |= {"linear.weight": (z_channels, 16 * widths[0]), "linear.bias": (16 * widths[0],)}
-        for level, (before, after) in enumerate(pairwise([*widths, 3])):
-            norm(f"norm{level}", before)
-            conv(f"deconv{level + 1}", before, after)
-        return found
-    widths = [base * min(8, 1 << level) for level in range(levels)]
-    for level, (before, after) in enumerate(pairwise([3, *widths])):
-        conv(f"conv{level}", after, before)
-        if level:
-            norm(f"norm{level}", after)
-    if variant == "4x4":
-        conv(f"conv{levels}", 1, widths[-1])
-    else:
-        found |= {"linear.weight": (16 * widths[-1], 1), "linear.bias": (1,)}
-    return found
 
 
 def build(kind: str, arguments: dict, layers: Layers, given: Tensors, path: Path):
@@ -277,24 +223,15 @@ def build(kind: str, arguments: dict, layers: Layers, given: Tensors, path: Path
     Raises:
         UserError: a tensor is missing or misshapen.
     """
-    print(f"{kind}: " + ", ".join(f"{name} {value}" for name, value in arguments.items()))
+    mapping.print_arguments(kind, arguments)
     tensors = {}
-    for ours, shape in shapes(kind, arguments).items():
+    for ours, shape in mapping.shapes_of(NETWORKS[kind], arguments, path).items():
         layer, _, part = ours.rpartition(".")
-        published = published_name(layers[layer], layer, part)
-        if published not in given:
-            raise UserError(f"{path} lacks the tensor {published}")
-        array, wanted = given.pop(published), published_shape(layers[layer], shape)
-        if array.shape != wanted:
-            raise UserError(f"{path}: {published} has shape {list(array.shape)}, its place asks {list(wanted)}")
-        if array.dtype.kind != "f":
-            raise UserError(f"{path}: {published} holds {array.dtype} numbers, which no weights are")
-        if not layers[layer].startswith("main."):
-            array = to_our_layout(kind, layer, array)
-        tensors[f"{kind}.{ours}"] = np.ascontiguousarray(array)
-    network = build_network(NETWORKS[kind], arguments, tensors, path)
-    load_network(network, tensors, kind, path)
-    return network
+        array = take(
+            given, published_name(layers[layer], layer, part), path, published_shape(layers[layer], shape)
+        )  # fmt: skip
+        tensors[ours] = array if layers[layer].startswith("main.") else to_our_layout(kind, layer, array)
+    return fill(build_network(NETWORKS[kind], arguments, tensors, path), kind, tensors, path)
 
 
 def published_name(published: str, layer: str, part: str) -> str:
@@ -319,7 +256,7 @@ def to_our_layout(kind: str, layer: str, array: np.ndarray) -> np.ndarray:
     """TensorFlow's order of axes becomes ours.
 
     Kernels of both kinds of convolution are [height, width, second, first of ours], and not turned around. TensorFlow's
-    pictures have their channels last: so the features between a linear layer and 4 x 4 are counted, by both of the
+    images have their channels last: so the features between a linear layer and 4 x 4 are counted, by both of the
     generator's tensors and by the discriminator's weight.
     """
     if array.ndim == 4:
@@ -333,28 +270,23 @@ def to_our_layout(kind: str, layer: str, array: np.ndarray) -> np.ndarray:
 # ---- what is not a weight
 
 
-def write(networks: dict, source: Source, options: Options) -> Path:
+def write(networks: dict, source: Source, output: Path, path: Path, beside: list[Path]) -> Path:
     """Writes the networks with what `infer`, `evaluate` and `train` must know, and prints how to use them."""
-    path, published = options.output, options.published
-    files = checkpoint_files(published) if is_checkpoint(published) else [published]
-    files += [options.discriminator] if options.discriminator else []
-    step = re.search(r"-(\d{1,12})(\.index|\.meta|\.data-.*)?$", published.name)
-    facts = {"paper": "dcgan_completion", "preset": "published", "step": int(step[1]) if step else 0}
-    facts |= {kind: network.arguments for kind, network in networks.items()}
-    facts |= {"image_px": networks["generator"].arguments["image_px"], "crop": source.crop, "z": source.z}
-    save_published(path, networks, facts, source.codebase, source.licence, files)
+    metadata = {"image_px": networks["generator"].arguments["image_px"], "crop": source.crop, "z": source.z}
+    mapping.write(output, "dcgan_completion", networks, metadata, source, path, beside)
     if "discriminator" not in networks:
         print("no discriminator: completion goes by the contextual loss alone; --discriminator FILE adds one")
     drawn = {"uniform": "U(-1, 1)", "normal": "N(0, 1)"}[source.z]
-    print(f"not in the file: z, which that code draws from {drawn}")
-    print(f"next: python -m dcgan_completion.infer --weights {path} --input PHOTO --mask HOLE --output OUT.png")
-    return path
+    print(f"assumed: z drawn from {drawn}, as in that code")
+    print(f"assumed: trained on faces cut by the crop {source.crop}, as in that code")
+    mapping.print_infer("dcgan_completion", output)
+    return output
 
 
 @one_line_errors
 def main(argv: list[str] | None = None) -> Path:
     """The command line: PUBLISHED OUT.safetensors [--flag value …]."""
-    return convert(tyro.cli(Options, args=argv, prog="python -m dcgan_completion.convert", description=__doc__))
+    return convert(parse(Options, argv, "python -m dcgan_completion.convert", __doc__))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""What people look at: how G(z) and the completed picture change during the search, and its losses.
+"""Visualisations of the search: how G(z) and the completed image change, and the losses.
 
-Pictures come as from `search.Found`: images uint8 [N, H, W, 3], holes bool [N, H, W], frames uint8 [F, N, H, W, 3] with
-the F numbers of updates after which they were made. For some of the pictures give `found.frames[:, :4]`.
+Arrays come as from `search.Found`: images uint8 [N, H, W, 3], masks bool [N, H, W], frames uint8 [F, N, H, W, 3] with
+the F steps after which they were generated. For some of the images pass `found.frames[:, :4]`.
 """
 
 import contextlib
@@ -13,24 +13,24 @@ import numpy as np
 from PIL import Image
 
 from common.errors import UserError
-from common.images import grid, show_hole
+from common.imaging.grid import grid, show_mask
 
 COLUMNS = 8  # frames shown in a strip
-STRIP_CELL_PX, ANIMATION_CELL_PX = 96, 192  # least width of a picture; 64 px are enlarged 2 and 3 times
-LAST_MILLISECONDS = 2000  # the result is what one wants to look at
+STRIP_CELL_PX, ANIMATION_CELL_PX = 96, 192  # least width of an image; 64 px are upsampled 2 and 3 times
+LAST_MILLISECONDS = 2000  # the result is shown longest
 
 
 def strip(
     image: np.ndarray,
-    hole: np.ndarray,
+    mask: np.ndarray,
     frames: np.ndarray,
     steps: list[int],
     blended: np.ndarray | None = None,
     truth: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Two rows for each picture: what is known and G(z) after more and more steps; below, G(z) laid into the hole.
+    """Two rows for each image: the input and G(z) after more and more steps; below, G(z) composited into the image.
 
-    Of the frames, at most COLUMNS are shown, spread evenly, the first and the last among them.
+    At most COLUMNS frames are shown, spread evenly, the first and the last among them.
 
     Args:
         blended: uint8 [N, H, W, 3], a final result, in a column of its own.
@@ -42,13 +42,13 @@ def strip(
     Raises:
         ValueError: the arrays do not fit each other, or there are no frames.
     """
-    _check_shapes(image, hole, frames, steps)
+    _check_shapes(image, mask, frames, steps)
     shown = np.unique(np.rint(np.linspace(0, len(frames) - 1, min(COLUMNS, len(frames)))).astype(int))
     blank = np.full_like(image[0], 255)
-    completed = _completed(image, hole, frames[shown])
+    completed = _completed(image, mask, frames[shown])
     rows = []
     for n in range(len(image)):
-        above, below = [show_hole(image[n], hole[n]), *frames[shown, n]], [blank, *completed[:, n]]
+        above, below = [show_mask(image[n], mask[n]), *frames[shown, n]], [blank, *completed[:, n]]
         if blended is not None:
             above, below = [*above, blank], [*below, blended[n]]
         if truth is not None:
@@ -61,12 +61,12 @@ def strip(
 def animation(
     path: str | Path,
     image: np.ndarray,
-    hole: np.ndarray,
+    mask: np.ndarray,
     frames: np.ndarray,
     steps: list[int],
     milliseconds: int = 120,
 ) -> None:
-    """Writes a GIF that repeats for ever: G(z) beside the completed picture, one row for each picture.
+    """Writes a GIF that repeats for ever: G(z) beside the completed image, one row for each image.
 
     Args:
         milliseconds: how long each frame is shown, in whole hundredths of a second; the last is held for
@@ -76,9 +76,9 @@ def animation(
         UserError: the file cannot be written, or its name does not end in .gif.
         ValueError: the arrays do not fit each other, or there are no frames.
     """
-    _check_shapes(image, hole, frames, steps)
+    _check_shapes(image, mask, frames, steps)
     sheets = []
-    for step, generated, completed in zip(steps, frames, _completed(image, hole, frames), strict=True):
+    for step, generated, completed in zip(steps, frames, _completed(image, mask, frames), strict=True):
         rows = [list(row) for row in zip(generated, completed, strict=True)]
         sheets.append(_with_palette(grid(rows, [f"G(z), step {step}", "completed"], cell_px=ANIMATION_CELL_PX)))
     durations = [milliseconds] * (len(sheets) - 1) + [max(milliseconds, LAST_MILLISECONDS)]
@@ -88,16 +88,16 @@ def animation(
 
 def _with_palette(sheet: np.ndarray) -> Image.Image:
     """The sheet in 256 colours of its own. Pillow only dithers towards a palette it is given, hence the two passes."""
-    picture = Image.fromarray(sheet)
-    palette = picture.quantize(256, method=Image.Quantize.MEDIANCUT)
-    return picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
+    image = Image.fromarray(sheet)
+    palette = image.quantize(256, method=Image.Quantize.MEDIANCUT)
+    return image.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
 
 
 def curves(path: str | Path, contextual: np.ndarray, perceptual: np.ndarray, weight: float) -> None:
     """Draws the losses over the steps as a PNG: contextual, perceptual, and what is minimised.
 
     Args:
-        contextual, perceptual: float [steps, N], each picture a thin line and their mean a bold one.
+        contextual, perceptual: float [steps, N], each image a thin line and their mean a bold one.
         weight: lambda, by which the perceptual loss counts in the sum.
 
     Raises:
@@ -121,16 +121,16 @@ def curves(path: str | Path, contextual: np.ndarray, perceptual: np.ndarray, wei
         figure.savefig(path, dpi=80)
 
 
-def _check_shapes(image: np.ndarray, hole: np.ndarray, frames: np.ndarray, steps: list[int]) -> None:
-    if not len(frames) or frames.shape != (len(steps), *image.shape) or hole.shape != image.shape[:3]:
+def _check_shapes(image: np.ndarray, mask: np.ndarray, frames: np.ndarray, steps: list[int]) -> None:
+    if not len(frames) or frames.shape != (len(steps), *image.shape) or mask.shape != image.shape[:3]:
         raise ValueError(
-            f"frames {frames.shape} of {len(steps)} steps, images {image.shape} and holes {hole.shape} do not fit"
+            f"frames {frames.shape} of {len(steps)} steps, images {image.shape} and masks {mask.shape} do not fit"
         )
 
 
-def _completed(image: np.ndarray, hole: np.ndarray, frames: np.ndarray) -> np.ndarray:
+def _completed(image: np.ndarray, mask: np.ndarray, frames: np.ndarray) -> np.ndarray:
     """M * y + (1 - M) * G(z) for all frames, uint8 [F, N, H, W, 3]."""
-    return np.where(hole[..., None], frames, image)
+    return np.where(mask[..., None], frames, image)
 
 
 @contextlib.contextmanager

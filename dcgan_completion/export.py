@@ -5,38 +5,25 @@ python -m dcgan_completion.export --weights WEIGHTS --output FOLDER
 python -m dcgan_completion.export --weights WEIGHTS --output FOLDER --format onnx
 """
 
-from dataclasses import dataclass
-from pathlib import Path
+if not __package__:  # run as a file: modules are looked for at the repository's root, not in this folder
+    import sys
+    from pathlib import Path
 
-import tyro
+    here = Path(__file__).resolve().parent
+    sys.path[:] = [str(here.parent), *(entry for entry in sys.path if Path(entry).resolve() != here)]
 
-from common import exported
-from common.device import open_device
-from common.errors import one_line_errors
-from common.exported import Format
+from common.config import ExportSettings as Options
+from common.deploy import export as exported
+from common.runtime.commands import one_line_errors
 from dcgan_completion.infer import load
 
 import paddle
 
 
-@dataclass(frozen=True)
-class Options:
-    """Write the generator as a Paddle Inference or ONNX model and compare it with the original."""
-
-    weights: Path
-    """what `train` or `convert` wrote"""
-    output: Path
-    """folder for generator.json (.pdmodel of Paddle 2) and generator.pdiparams, or for generator.onnx"""
-    format: Format = "paddle"
-    """paddle: a Paddle Inference model; onnx: for other runtimes, by paddle2onnx (pip install -e ".[export]")"""
-    device: str = "auto"
-    """auto, cpu, gpu or gpu:N"""
-
-
 def export(options: Options) -> float | None:
-    """Exports z -> picture with free batch; returns the largest difference from the eager network.
+    """Exports z -> image with free batch; returns the largest difference from the eager network.
 
-    It draws faces. Completing needs gradients, and so the network itself.
+    It samples faces. Completing needs gradients, and so the network itself.
     """
     generator = load(options.weights).generator
     px = generator.arguments["image_px"]
@@ -44,15 +31,13 @@ def export(options: Options) -> float | None:
     def random_z(batch: int, height: int, width: int) -> list:
         return [paddle.uniform([batch, generator.arguments["z_channels"]], min=-1.0, max=1.0)]
 
-    return exported.export(generator, options.output, "generator", random_z, [(px, px)] * 2, options.format)
+    return exported.write(generator, options, "generator", random_z, [(px, px)] * 2)
 
 
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
     """The command line."""
-    options = tyro.cli(Options, args=argv, prog="python -m dcgan_completion.export", description=__doc__)
-    open_device(options.device)
-    export(options)
+    exported.command(Options, argv, "dcgan_completion", __doc__, export)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The face window: the square of a photo that the networks see, and its way there and back.
 
-A DCGAN knows pictures of one size, of faces that all sit alike. So of a photo the square is taken that lies on the face
-as the squares of training did, turned if need be, and what is made of it goes back to the same place.
+A DCGAN knows images of one size, of faces that are aligned alike. The window is the square of a photo that lies on the
+face as the squares of training did, rotated if need be; the result goes back to the same place.
 """
 
 import math
@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from common.errors import UserError
-from common.images import ALIGNED, SQUARES, Crop, aligned_scale, resize
+from common.imaging.transforms import ALIGNED, SQUARES, Crop, aligned_scale, resize
 
 EYES = ((69.5, 111.5), (107.5, 111.5))  # mean x, y of the left and the right eye in aligned CelebA, px of 178 x 218
 SMALLEST = 0.5  # of the network's side: a window must have so many of its pixels
@@ -53,7 +53,7 @@ def middle(height: int, width: int, crop: Crop, around: np.ndarray | None = None
 
     Args:
         crop: of the training.
-        around: bool [height, width], a hole. A window that need not be in the middle, because the photo is no aligned
+        around: bool [height, width], a mask. A window that need not be in the middle, because the photo is no aligned
             face, moves as far as it must to hold it.
 
     Returns:
@@ -78,7 +78,7 @@ def from_eyes(eyes: tuple[float, float, float, float], crop: Crop) -> Face:
     """The window in which the eyes come where aligned CelebA has them.
 
     Args:
-        eyes: x and y of the eye on the left of the picture and of that on its right, px of the photo.
+        eyes: x and y of the eye on the left of the image and of that on its right, px of the photo.
         crop: of the training; its square of an aligned face.
 
     Raises:
@@ -86,7 +86,7 @@ def from_eyes(eyes: tuple[float, float, float, float], crop: Crop) -> Face:
     """
     (x0, y0), (x1, y1) = np.reshape(np.asarray(eyes, np.float64), (2, 2))
     if not (x1 > x0 and math.isfinite(x1 - x0 + y1 - y0)):
-        raise UserError(f"eyes at ({x0:g}, {y0:g}) and ({x1:g}, {y1:g}): give the one on the picture's left first")
+        raise UserError(f"eyes at ({x0:g}, {y0:g}) and ({x1:g}, {y1:g}): give the one on the image's left first")
     known_side = SQUARES.get(crop, ALIGNED[0])
     corner = [(length - known_side) / 2 for length in ALIGNED]
     scale = math.hypot(x1 - x0, y1 - y0) / (EYES[1][0] - EYES[0][0])
@@ -103,7 +103,7 @@ def check(face: Face, height: int, width: int, px: int, name: str) -> None:
     if face.side < SMALLEST * px:
         raise UserError(
             f"{name} is {width} x {height} px and has no window for a face: of {face.side:.0f} px, where the network's "
-            f"pictures have {px}; it needs {math.ceil(SMALLEST * px)} or more"
+            f"images have {px}; it needs {math.ceil(SMALLEST * px)} or more"
         )
     if inside(face, height, width).sum() < 0.5 * face.side**2:
         raise UserError(f"{name} is {width} x {height} px; the face window, {face}, lies mostly outside")
@@ -112,27 +112,27 @@ def check(face: Face, height: int, width: int, px: int, name: str) -> None:
 # ---- there and back
 
 
-def look(image: np.ndarray, hole: np.ndarray, face: Face, px: int) -> tuple[np.ndarray, np.ndarray]:
+def look(image: np.ndarray, mask: np.ndarray, face: Face, px: int) -> tuple[np.ndarray, np.ndarray]:
     """The window at the network's size.
 
-    A pixel of it that touches the hole, or lies beyond the photo, is hole; so the others hold known colours only.
+    A pixel of it that touches the mask, or lies beyond the photo, is masked; so the others hold known colours only.
 
     Args:
         image: uint8 [height, width, 3].
-        hole: bool [height, width].
+        mask: bool [height, width].
 
     Returns:
         (uint8 [px, px, 3], bool [px, px])
     """
     fine = px * math.ceil(face.side / px)  # at least the photo's own resolution, and from there by whole means
     matrix, flags = face.matrix(fine), cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    known = np.where(hole[..., None], 0, image)
+    known = np.where(mask[..., None], 0, image)
     pixels = cv2.warpAffine(known, matrix, (fine, fine), flags=flags, borderMode=cv2.BORDER_REPLICATE)
-    missing = hole.astype(np.float32)
+    missing = mask.astype(np.float32)
     missing = cv2.warpAffine(missing, matrix, (fine, fine), flags=flags, borderMode=cv2.BORDER_REPLICATE)
     at = np.arange(fine)
     x, y = (row[0] * at + row[1] * at[:, None] + row[2] for row in matrix)  # of middles, in pixels' middles
-    height, width = hole.shape
+    height, width = mask.shape
     missing[(x < -0.5) | (x > width - 0.5) | (y < -0.5) | (y > height - 0.5)] = 1
     return resize(pixels, px, px), cv2.resize(missing, (px, px), interpolation=cv2.INTER_AREA) > 1e-4
 
@@ -151,9 +151,9 @@ def lay(square: np.ndarray, face: Face, photo: np.ndarray) -> np.ndarray:
     return np.where(inside(face, *photo.shape[:2])[..., None], laid, photo)
 
 
-def project(hole: np.ndarray, face: Face, height: int, width: int) -> np.ndarray:
-    """A hole drawn in the window, bool [px, px], at its place in the photo, bool [height, width]."""
-    laid = _to_photo(hole.astype(np.uint8), face, (height, width), cv2.INTER_NEAREST)
+def project(mask: np.ndarray, face: Face, height: int, width: int) -> np.ndarray:
+    """A mask sampled in the window, bool [px, px], at its place in the photo, bool [height, width]."""
+    laid = _to_photo(mask.astype(np.uint8), face, (height, width), cv2.INTER_NEAREST)
     return (laid > 0) & inside(face, height, width)
 
 
@@ -172,7 +172,7 @@ def _to_photo(square: np.ndarray, face: Face, size: tuple[int, int], kind: int) 
 def read_eyes(path: str | Path) -> dict[str, tuple[float, float, float, float]]:
     """Eye positions by file name, from lines `NAME x y x y …`, such as CelebA's list of landmarks.
 
-    Lines that do not have a name and four numbers are passed over (CelebA's first two).
+    Lines without a name and four numbers are skipped (CelebA's first two).
 
     Raises:
         UserError: the file cannot be read, or no line is of that kind.

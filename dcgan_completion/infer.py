@@ -2,156 +2,153 @@
 
 python -m dcgan_completion.infer --demo
 
-python -m dcgan_completion.infer --weights WEIGHTS --input PHOTO --mask HOLE --output OUT.png
+python -m dcgan_completion.infer --weights WEIGHTS --input PHOTO --mask MASK --output OUT.png
 
 python -m dcgan_completion.infer --weights WEIGHTS --input FOLDER --mask center --output FOLDER
 """
 
+if not __package__:  # run as a file: modules are looked for at the repository's root, not in this folder
+    import sys
+    from pathlib import Path
+
+    here = Path(__file__).resolve().parent
+    sys.path[:] = [str(here.parent), *(entry for entry in sys.path if Path(entry).resolve() != here)]
+
 import argparse
 import contextlib
-import dataclasses
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
-import tyro
 from tqdm import tqdm
 
-from common import blending, cpu, demo, photos
-from common.blending import Blend
-from common.checkpoint import build_network, load_network, read_weights
-from common.config import at_least
-from common.device import describe, open_device
-from common.errors import UserError, one_line_errors
-from common.images import SUFFIXES, from_network, read_image, to_network, write_image
+from common import config
+from common.checkpoint.weights import load_trained, read_weights
+from common.cpu_layers import layers
+from common.errors import UserError
+from common.imaging.io import write_image
+from common.imaging.photo_file import Photo, open_photo, write_photo
+from common.imaging.transforms import from_network, to_network
+from common.inpainting import blending, command, demo, folder_run, mask_source, photos
+from common.inpainting.blending import Blend, BlendChoice
+from common.runtime import memory
+from common.runtime.commands import one_line_errors
 from data import EXAMPLES
 from dcgan_completion import evolution, face
 from dcgan_completion.face import Face
-from dcgan_completion.holes import KINDS, LOWRES, hole
+from dcgan_completion.masks import KINDS, LOWRES, sample_mask
 from dcgan_completion.model import Discriminator, Generator
-from dcgan_completion.search import PRESETS, Found, Settings, chance, search
+from dcgan_completion.search import BATCH, PRESETS, Found, Settings, image_rng, search
 from weights import bundled
 
-SHOWN = 4  # photos of a folder in the pictures of the search
+from paddle import nn
+
+PAPER = "dcgan_completion"
+SHOWN = 4  # photos of a folder in the images of the search
+PAPER_BLEND: Blend = "poisson"  # Yeh et al., Sec. 3.4; the article's code overlays (D8)
 UNLIKE = 1.5  # times the error on held-out faces: known pixels matched so badly are no such face
 
 
+T = TypeVar("T")
+
+
 @dataclass(frozen=True)
-class Options:
+class Options(command.MaskSettings):
     """Complete the face in one photo, or in each of a folder."""
 
-    weights: Path | None = None
-    """what `train` or `convert` wrote"""
-    input: Path | None = None
-    """a picture, or a folder of pictures"""
-    output: Path | None = None
-    """a picture to write, or a folder if the input is one; PNG keeps the known pixels exactly"""
-    demo: bool = False
-    """needs nothing else: bundled weights, bundled pictures, results in demo_dcgan_completion/ or the output"""
-    preset: str = "suite"
-    """how z is searched: suite, article, bamos, yeh2017, authors-repo; sets what the flags of `search` do not"""
+    # ---- data
     mask: str = "center"
-    """the hole: a picture (white is hole), a folder of pictures named as the photos, or of the face window: center,
-    random20, random80, left, half, grid, pattern, freeform; full: nothing is missing, G(z) is written; lowres:
-    super-resolution from 8 x 8 block means"""
+    """Mask of the missing region: an image (white is missing), a folder of images matched by path or name, or of the
+    face window one of center, random, freeform, random20, random80, left, half, grid, pattern; full writes G(z) with
+    nothing missing, and lowres searches by 8 x 8 block means."""
     center_scale: float = 0.25
-    """of center: the known margin, as a share of the window's side"""
-    invert_mask: bool = False
-    """black is hole"""
-    blend: Blend = "poisson"
-    """how G(z) joins the photo; paste is none, the article's overlay (D8)"""
+    """Known margin around the mask `center`, as a fraction of the face window's side."""
     eyes: tuple[float, float, float, float] | None = None
-    """x y x y of the eye on the picture's left and on its right: the face is brought to where training had it"""
+    """Position (x y x y) of the eye on the image's left and of that on its right, by which the face is brought to where
+    training had it."""
     eyes_file: Path | None = None
-    """the same for a folder: lines of a file name and the four numbers, such as CelebA's list of landmarks"""
+    """File with the eyes for a folder: lines of a file name and the four numbers, such as CelebA's list of
+    landmarks."""
     face: tuple[int, int, int] | None = None
-    """left, top and side of the square that holds the face, px; none: by eyes, or the middle as in training"""
+    """Square that holds the face, as left, top and side in pixels; without it the eyes tell, or it is the middle as in
+    training."""
+
+    # ---- run
     every: int = 50
-    """steps between the frames of OUT-evolution.png and .gif; 0 writes neither, nor OUT-curves.png"""
-    search: Annotated[Settings, tyro.conf.OmitArgPrefixes] = PRESETS["suite"]
-    """settings of the search"""
-    device: str = "auto"
-    """auto, cpu, gpu or gpu:N"""
-    plain: bool = False
-    """Paddle's stock layers; else, on a CPU, equal ones that are faster there"""
-    seed: int = 0
-    """of the first z and of the holes that are drawn"""
-    skip_existing: bool = False
-    """leave out photos of a folder whose output is there already"""
+    """Number of steps between the frames of OUT-evolution.png and .gif; 0 writes neither, nor OUT-curves.png."""
+
+    preset: str = "suite"
+    """Settings of the search that its flags change: suite, article, bamos, yeh2017 or authors-repo."""
+    search: Settings = PRESETS["suite"]
 
 
-def parse(options: type, argv: Sequence[str] | None, prog: str, description: str):
-    """Reads the options of a command that searches: --preset sets the defaults of the search's flags."""
+def parse(kind: type[T], argv: list[str] | None, prog: str, description: str, **smallest: float) -> T:
+    """The options of a command that searches: --preset sets the defaults of the search's flags."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--preset", default="suite")
     preset = first.parse_known_args(argv)[0].preset
     if preset not in PRESETS:
         raise UserError(f"there is no preset {preset!r} of the search; choose from {', '.join(PRESETS)}")
-    default = {field.name: _default(field) for field in dataclasses.fields(options)} | {"search": PRESETS[preset]}
-    chosen = tyro.cli(options, args=argv, prog=prog, description=description, default=options(**default))
-    at_least(chosen, seed=0)
-    return chosen
-
-
-def _default(field: dataclasses.Field):
-    return tyro.MISSING if field.default is dataclasses.MISSING else field.default
+    return config.parse(kind, argv, prog, description, {"search": PRESETS[preset]}, seed=0, **smallest)
 
 
 # ---- networks
 
 
-class Dcgan(NamedTuple):
+class Dcgan(nn.Layer):
     """What is searched: the generator, who judges it, if anyone, and what the weights file says of them."""
 
-    generator: Generator
-    discriminator: Discriminator | None
-    facts: dict
+    def __init__(self, generator: Generator, discriminator: Discriminator | None, metadata: dict):
+        super().__init__()
+        self.generator, self.discriminator, self.metadata = generator, discriminator, metadata
 
     @property
     def px(self) -> int:
-        """Side of the pictures."""
+        """Side of the images."""
         return self.generator.arguments["image_px"]
+
+    def forward(self, z):
+        """float32 [N, z_channels] -> float32 [N, 3, px, px] in [-1, 1]."""
+        return self.generator(z)
 
 
 def load(weights: str | Path) -> Dcgan:
-    """The networks of a weights file. Of a file without a discriminator it says that it has none.
+    """The networks of a weights file, ready to complete; their `metadata` say what they were trained on.
+
+    Of a file without a discriminator it says that it has none.
 
     Raises:
         UserError: no such file, no safetensors, another paper's weights, or tensors that do not fit.
     """
-    tensors, facts = read_weights(weights)
-    if facts.get("paper") != "dcgan_completion" or "generator" not in facts:
-        raise UserError(f"{weights} holds no generator of a DCGAN but weights of {facts.get('paper', 'unknown')}")
-    generator = build_network(Generator, facts["generator"], tensors, weights)
-    load_network(generator, tensors, "generator", weights)
-    generator.eval()
-    discriminator = None
-    if "discriminator" in facts:
-        discriminator = build_network(Discriminator, facts["discriminator"], tensors, weights)
-        load_network(discriminator, tensors, "discriminator", weights)
-        discriminator.eval()
+    content, discriminator = read_weights(weights), None
+    generator = load_trained(Generator, weights, PAPER, "generator", "generator of a DCGAN", content)
+    if "discriminator" in generator.metadata:
+        discriminator = load_trained(Discriminator, weights, PAPER, "discriminator", "discriminator", content)
     else:
         print(f"note: {weights} has no discriminator; completing with the contextual loss alone")
-    return Dcgan(generator, discriminator, facts)
+    network = Dcgan(generator, discriminator, generator.metadata)
+    network.eval()
+    return network
 
 
 def faster(nets: Dcgan) -> Dcgan:
-    """The same networks, in place, whose search computes with layers that are faster on a CPU (see `common.cpu`)."""
+    """The same networks, in place, whose search computes with layers that are faster on a CPU (`common.cpu_layers`)."""
     for network in (nets.generator, nets.discriminator):
         if network is not None:
-            cpu.accelerate(network)
+            layers.accelerate(network)
     return nets
 
 
-def warn_of_gate(facts: dict) -> None:
+def warn_of_gate(metadata: dict) -> None:
     """Says with numbers when a DCGAN cannot even redraw whole faces that it has not seen (see `evaluate.gate`)."""
-    gate = facts.get("gate")
+    gate = metadata.get("gate")
     if gate and gate["psnr_db"] < gate["mean_face_psnr_db"]:
         print(
-            "note: this DCGAN is not good enough to complete anything: the nearest pictures that a search found to "
+            "note: this DCGAN is not good enough to complete anything: the nearest images that a search found to "
             "{pictures} held-out faces, with nothing missing, are {psnr_db:.1f} dB from them; the mean of all faces "
             "is {mean_face_psnr_db:.1f} dB. Train it longer, or on more faces".format(**gate)
         )
@@ -175,21 +172,23 @@ def progress(what: str):
 
 
 def complete(
-    nets: Dcgan,
+    network: Dcgan,
     image: np.ndarray,
-    missing: np.ndarray,
+    mask: np.ndarray,
     settings: Settings = PRESETS["suite"],
-    blend: Blend = "poisson",
+    blend: BlendChoice = "poisson",
     where: Face | None = None,
     seed: int = 0,
 ) -> np.ndarray:
     """Fills the hole in the face of one photo.
 
     Args:
-        nets: from `load`.
+        network: from `load`.
         image: uint8 [height, width, 3] RGB of any size; the colours under the hole are not looked at.
-        missing: bool [height, width], True where the photo is missing; all of it inside the face window.
+        mask: bool [height, width], True where the photo is missing; all of it inside the face window.
+        settings: of the search.
         where: the face window; None takes the square in the middle that training cuts, see `face.middle`.
+        seed: of the first z.
 
     Returns:
         uint8 [height, width, 3], identical to the image outside the hole.
@@ -197,8 +196,8 @@ def complete(
     Raises:
         UserError: the photo has no window for a face, or the hole reaches beyond it.
     """
-    job = prepare(nets, image, missing, where, "the photo")
-    found = search_all(nets, [job], settings, seed)
+    job = prepare(network, image, mask, where, "the photo")
+    found = search_all(network, [job], settings, seed)
     return finish(job, found.generated[0], blend)
 
 
@@ -226,7 +225,7 @@ def prepare(nets: Dcgan, photo: np.ndarray, missing: np.ndarray, where: Face | N
             "give both one size"
         )
     if where is None:
-        where, _ = face.middle(*missing.shape, nets.facts["crop"], around=missing)
+        where, _ = face.middle(*missing.shape, nets.metadata["crop"], around=missing)
     face.check(where, *missing.shape, nets.px, name)
     if missing.all() and not face.inside(where, *missing.shape).all():
         raise UserError(f"the hole hides all of {name}, so that nothing constrains the result; leave some of the face")
@@ -244,9 +243,9 @@ def prepare(nets: Dcgan, photo: np.ndarray, missing: np.ndarray, where: Face | N
 def prepare_kind(
     nets: Dcgan, photo: np.ndarray, kind: str, where: Face, name: str, seed: int, index: int, scale: float
 ) -> Job:
-    """A job with a hole of `holes.KINDS`, which is drawn in the window."""
+    """A job with a hole of `masks.KINDS`, which is drawn in the window."""
     face.check(where, *photo.shape[:2], nets.px, name)
-    drawn = hole(kind, nets.px, np.random.default_rng((seed, index)), scale)
+    drawn = sample_mask(kind, nets.px, np.random.default_rng((seed, index)), scale)
     square, beyond = face.look(photo, np.zeros(photo.shape[:2], bool), where, nets.px)
     hidden = drawn | beyond
     square = np.where(hidden[..., None], 0, square)
@@ -263,17 +262,31 @@ def search_all(
     """Searches z for all jobs side by side."""
     images = to_network(np.stack([job.square for job in jobs]))
     masks = np.stack([job.hidden for job in jobs])[:, None].astype(np.float32)
-    chances = [chance(seed, job.index) for job in jobs]
-    return search(
-        nets.generator, nets.discriminator, images, masks, settings, chances, lowres=lowres, every=every,
-        on_step=on_step,
+    return search_in_memory(
+        nets, images, masks, settings, lambda: [image_rng(seed, job.index) for job in jobs], lowres=lowres,
+        every=every, on_step=on_step,
     )  # fmt: skip
 
 
-def finish(job: Job, generated: np.ndarray, blend: Blend) -> np.ndarray:
+def search_in_memory(
+    nets: Dcgan, images: np.ndarray, masks: np.ndarray, settings: Settings, rngs: Callable[[], list], **options
+) -> Found:
+    """`search` with fewer rows at once where memory runs out, if their number is no part of the search."""
+
+    def attempt(batch: int) -> Found:
+        return search(
+            nets.generator, nets.discriminator, images, masks, settings, rngs(),
+            batch=BATCH if settings.statistics == "batch" else batch, **options,
+        )  # fmt: skip
+
+    least = 1 if settings.statistics == "batch" else min(BATCH, len(images) * settings.restarts)
+    return memory.halving(attempt, least, f"searching {{}} z at once for images of {nets.px} x {nets.px} px")
+
+
+def finish(job: Job, generated: np.ndarray, blend: BlendChoice) -> np.ndarray:
     """The photo with G(z), float32 [3, px, px], in its hole: uint8 [height, width, 3]."""
     filled = face.lay(from_network(generated[None])[0], job.where, job.photo)
-    return blending.blend(job.photo, filled, job.painted, blend)
+    return blending.blend(job.photo, filled, job.painted, blending.choose(blend, PAPER_BLEND))
 
 
 # ---- command line
@@ -295,20 +308,39 @@ def find_face(photo: Path, image: np.ndarray, crop: str, options: Options, eyes:
     )
 
 
-def read_job(nets: Dcgan, photo: Path, index: int, options: Options, eyes: dict) -> tuple[Job, str]:
-    """Reads a photo, its hole and its face. Raises UserError for whatever makes it unfit; returns a note with it."""
-    image = read_image(photo)
-    crop = nets.facts["crop"]
-    where, note = find_face(photo, image, crop, options, eyes)
+def open_masks(options: Options) -> mask_source.Masks | None:
+    """The mask files of a command; None if its holes are drawn in the face window.
+
+    Raises:
+        UserError: there is no such mask.
+    """
     if options.mask in KINDS:
+        return None
+    if not Path(options.mask).exists():
+        raise UserError(f"there is no mask {options.mask}; give an image, a folder, or one of {', '.join(KINDS)}")
+    return mask_source.Masks(options.mask, options.input, options.output, options.invert_mask, options.seed)
+
+
+def read_job(
+    nets: Dcgan,
+    photo: Path,
+    image: np.ndarray,
+    index: int,
+    options: Options,
+    eyes: dict,
+    masks: mask_source.Masks | None,
+) -> tuple[Job, str]:
+    """Reads a photo's hole and its face. Raises UserError for whatever makes it unfit; returns a note with it."""
+    crop = nets.metadata["crop"]
+    where, note = find_face(photo, image, crop, options, eyes)
+    if masks is None:
         where = where or face.middle(*image.shape[:2], crop)[0]
         job = prepare_kind(
             nets, image, options.mask, where, str(photo), options.seed, index, options.center_scale
         )  # fmt: skip
-    elif not Path(options.mask).exists():
-        raise UserError(f"there is no mask {options.mask}; give a picture, a folder, or one of {', '.join(KINDS)}")
     else:
-        missing = photos.hole_for(photo, image, options.mask, options.invert_mask)
+        output = options.output / photo.relative_to(options.input)  # of a single photo that is the output itself
+        missing = photos.read_mask_of(photo, image, masks, output)
         job = prepare(nets, image, missing, where, str(photo), index)
     if job.hidden.all() and options.mask != LOWRES:
         note = f"{photo}: the hole hides all of the face window; nothing constrains the result, it is a face by chance"
@@ -328,7 +360,7 @@ def tell_how_it_went(nets: Dcgan, job: Job, found: Found, at: int, name: str) ->
     known = "no pixel known" if job.hidden.all() else f"known pixels {off:.1f} levels off"
     kept = f", restart {found.restart[at] + 1} of {len(found.losses)}" if len(found.losses) > 1 else ""
     tqdm.write(f"{name}: face window {job.where}; loss {found.loss[at]:.1f}{kept}; {known}")
-    usual = nets.facts.get("gate", {}).get("levels")
+    usual = nets.metadata.get("gate", {}).get("levels")
     if usual and off > UNLIKE * usual:
         tqdm.write(
             f"note: {name}: on held-out faces the known pixels are {usual:.1f} levels off; this is probably no aligned "
@@ -354,7 +386,7 @@ def write_evolution(stem: Path, jobs: list[Job], found: Found, completed: list[n
 
 
 def complete_jobs(nets: Dcgan, jobs: list[Job], names: list[str], options: Options, stem: Path | None) -> list:
-    """Searches, tells, and writes the pictures of the search if there is a stem for their names."""
+    """Searches, tells, and writes the images of the search if there is a stem for their names."""
     with progress("searching z") as on_step:
         found = search_all(
             nets, jobs, options.search, options.seed, options.mask == LOWRES, options.every if stem else 0, on_step
@@ -369,15 +401,11 @@ def complete_jobs(nets: Dcgan, jobs: list[Job], names: list[str], options: Optio
 
 def check(options: Options) -> dict:
     """Raises UserError for options that cannot be meant; returns eye positions by file name."""
-    at_least(options, every=0)
-    if not options.input.exists():
-        raise UserError(f"there is no picture or folder {options.input}")
+    folder_run.check_places(options.input, options.output, options.mask)
     if options.eyes and options.face or options.eyes_file and options.face:
         raise UserError("give the face by its eyes or by --face, not by both")
     if options.eyes and options.eyes_file:
         raise UserError("give the eyes by --eyes or by --eyes-file, not by both")
-    if options.input.is_file() and options.output.suffix.lower() not in SUFFIXES:  # known before the search, not after
-        raise UserError(f"cannot write {options.output}: the name must end in one of {', '.join(sorted(SUFFIXES))}")
     if options.input.is_dir():
         if options.eyes or options.face:
             raise UserError("--eyes and --face are of one photo; for a folder give --eyes-file")
@@ -393,38 +421,48 @@ def check(options: Options) -> dict:
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
     """The command line. Exit status 1 if any photo of a folder failed."""
-    options = parse(Options, argv, "python -m dcgan_completion.infer", __doc__)
-    brought = {"input": EXAMPLES / "faces", "mask": str(EXAMPLES / "holes"), "invert_mask": False}
+    options = parse(Options, argv, "python -m dcgan_completion.infer", __doc__, every=0)
+    brought = {"input": EXAMPLES / "faces", "mask": str(EXAMPLES / "masks"), "invert_mask": False}
     aligned = {"eyes": None, "eyes_file": None, "face": None}  # the bundled faces are where training had them
     options = demo.fill(options, "dcgan_completion", bundled, **brought, **aligned)
-    eyes = check(options)
-    place = open_device(options.device, options.plain)
-    nets = load(options.weights)
-    nets = nets if options.plain else faster(nets)
-    print(describe(place))
-    warn_of_gate(nets.facts)
+    eyes, masks = check(options), open_masks(options)
+    nets = command.open_network(options, load, faster)
+    warn_of_gate(nets.metadata)
 
-    def read(photo: Path, index: int) -> tuple[Path, Job]:
-        job, note = read_job(nets, photo, index, options, eyes)
+    def read(photo: Path, index: int) -> tuple[Path, Photo, Job]:
+        opened = open_photo(photo)
+        job, note = read_job(nets, photo, opened.image, index, options, eyes, masks)
         if note:
             tqdm.write(f"note: {note}")
-        return photo, job
+        return photo, opened, job
+
+    notes: Counter[str] = Counter()
+
+    def write(target: Path, result: tuple) -> None:
+        notes.update((*result[0].notes, *write_photo(target, *result)))
 
     if options.input.is_file():
-        photo, job = read(options.input, 0)
+        photo, opened, job = read(options.input, 0)
         stem = options.output.with_name(options.output.stem + "-")
-        write_image(options.output, complete_jobs(nets, [job], [str(photo)], options, stem)[0])
+        write(options.output, (opened, complete_jobs(nets, [job], [str(photo)], options, stem)[0], job.painted))
         print(f"written: {options.output}")
-        if options.output.suffix.lower() in photos.LOSSY:
-            print("note: this format changes known pixels a little; write a .png to keep them exactly")
+        photos.print_notes(notes)
         return
     stems = iter([options.output / "search-"])  # the first chunk shows how it goes
 
-    def work(ready: list[tuple[Path, Job]]) -> list[np.ndarray]:
-        names, jobs = [str(photo) for photo, _ in ready], [job for _, job in ready]
-        return complete_jobs(nets, jobs, names, options, next(stems, None))
+    def work(ready: list[tuple[Path, Photo, Job]]) -> list[tuple]:
+        names, opened, jobs = ([one[n] for one in ready] for n in range(3))
+        completed = complete_jobs(nets, jobs, [str(name) for name in names], options, next(stems, None))
+        return [(*one, job.painted) for *one, job in zip(opened, completed, jobs, strict=True)]
 
-    failed = photos.each_in_folder(options.input, options.output, read, work, options.weights, options.skip_existing)
+    def depends(photo: Path, index: int) -> list:
+        return [index, masks.identity(photo) if masks else options.mask]
+
+    failed = folder_run.each_in_folder(
+        options.input, options.output, read, work, options.weights, options.skip_existing, mask=options.mask,
+        settings=photos.settings_of(options), depends=depends, write=write, wanted=options.format,
+    )  # fmt: skip
+    photos.print_notes(notes)
     if options.demo:
         demo.show_completed(options.input, options.mask, options.output)
     if failed:

@@ -1,7 +1,7 @@
 """The objectives, one function each: those of DCGAN's training, and those of the search for z.
 
-G(z) is generated, y the picture. The paper's mask M is 1 where y is known. The suite's is 1 in the hole, so that here
-M = 1 - mask. The losses of the search are given per picture: each z is searched for its own.
+G(z) is generated, y the image. The paper's mask M is 1 where y is known. The suite's is 1 where y is missing, so that
+here M = 1 - mask. The losses of the search are given per image: each z is searched for its own.
 """
 
 from typing import Literal
@@ -29,14 +29,14 @@ def generator_loss(fake_logits):
 
 
 def contextual_loss(generated, image, mask, weight=None):
-    """The L1 distance of what is known: || M * (G(z) - y) ||_1 (article), || W * (G(z) - y) ||_1 (CVPR paper).
+    """L1 distance of the known pixels: || M * (G(z) - y) ||_1 (article), || W * (G(z) - y) ||_1 (CVPR paper).
 
-    Colours under the hole do not count. The sum is over all pixels and channels, 12,288 numbers for 64 px: the weights
+    Colours under the mask are ignored. The sum is over all pixels and channels, 12,288 values for 64 px: the weights
     of the perceptual loss are balanced against that.
 
     Args:
         generated, image: float32 [N, 3, H, W] in [-1, 1].
-        mask: float32 [N, 1, H, W], 1 in the hole.
+        mask: float32 [N, 1, H, W], 1 where the image is missing.
         weight: float32 [N, 1, H, W], the W of the paper, see `importance_weights`; None weighs known pixels alike.
 
     Returns:
@@ -47,13 +47,13 @@ def contextual_loss(generated, image, mask, weight=None):
 
 
 def importance_weights(mask, window: int = 7):
-    """The W of the CVPR paper: a known pixel counts as much as its neighbourhood is missing; the hole does not count.
+    """The W of the CVPR paper: a known pixel weighs the missing fraction of its neighbourhood.
 
-    W_i = the mean of 1 - M over the window x window pixels around i if M_i = 1, else 0. At the picture's edge the mean
-    is over the neighbours that exist (D6). Farther from a hole than (window - 1) / 2 pixels nothing counts.
+    W_i = the mean of 1 - M over the window x window pixels around i if M_i = 1, else 0. At the image's edge the mean
+    is over the neighbours that exist (D6). Pixels farther than (window - 1) / 2 from the mask weigh 0.
 
     Args:
-        mask: float32 [N, 1, H, W], 1 in the hole.
+        mask: float32 [N, 1, H, W], 1 where the image is missing.
         window: odd side of the neighbourhood; 7 in the paper.
 
     Returns:
@@ -67,8 +67,8 @@ def lowres_loss(generated, image, factor: int = 8):
     """Super-resolution: the L1 distance of the means of factor x factor blocks, a sum over blocks and channels.
 
     Args:
-        generated, image: float32 [N, 3, H, W] in [-1, 1], H and W multiples of `factor`. Of the image only the means
-            are looked at, so that a small picture enlarged by repeating its pixels will do.
+        generated, image: float32 [N, 3, H, W] in [-1, 1], H and W multiples of `factor`. Only the means of the
+            image are used, so that a small image upsampled by repeating its pixels will do.
 
     Returns:
         float32 [N].
@@ -78,10 +78,10 @@ def lowres_loss(generated, image, factor: int = 8):
 
 
 def perceptual_loss(logits, form: PerceptualForm = "non-saturating"):
-    """How little G(z) looks like a picture: -log D(G(z)) of all the codes, or log(1 - D(G(z))) of the papers (D2).
+    """How unrealistic G(z) is: -log D(G(z)) of all the codes, or log(1 - D(G(z))) of the papers (D2).
 
-    Added to the contextual loss with its weight lambda. The codes add the batch's mean to every picture's loss, and
-    their gradient of the sum over the batch gives each picture lambda again: so does this without the mean (D7).
+    Added to the contextual loss with its weight lambda. The codes add the batch's mean to every image's loss, and
+    their gradient of the sum over the batch gives each image lambda again: so does this without the mean (D7).
 
     Args:
         logits: float32 [N, 1].

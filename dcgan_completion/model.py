@@ -1,4 +1,4 @@
-"""The networks of DCGAN: the generator that is searched, and the discriminator that it learned from.
+"""The networks of DCGAN: the generator whose latent space is searched, and the discriminator it was trained with.
 
 Three families: `article`, whose code and checkpoint have 5x5 kernels with TensorFlow's SAME geometry; `wide`, the last
 revision of that code, whose generator is wider; `4x4`, the networks of pytorch/examples.
@@ -14,15 +14,15 @@ from paddle.nn import functional
 Variant = Literal["article", "wide", "4x4"]
 
 SAME = [1, 2, 1, 2]  # above, below, left, right: TensorFlow's SAME for 5x5 kernels of stride 2 on even sides
-DEVIATION = 0.02  # of all first weights
-MOMENTUM = 0.9  # what the statistics of the normalisations keep of themselves at each step
+DEVIATION = 0.02  # of all initial weights
+MOMENTUM = 0.9  # fraction of the old running statistics that a step keeps
 
 
 class SameConv2D(nn.Conv2D):
     """TensorFlow's 5x5 convolution of stride 2 with padding SAME: [N, inputs, H, W] -> [N, outputs, H/2, W/2].
 
     H and W are even. One pixel is added above and to the left, two below and to the right; an even padding of two
-    would shift the picture by one pixel.
+    would shift the image by one pixel.
     """
 
     def __init__(self, inputs: int, outputs: int):
@@ -41,10 +41,10 @@ class SameConv2DTranspose(nn.Conv2DTranspose):
 
 
 def initialise(network: nn.Layer) -> None:
-    """Draws the weights N(0, 0.02); biases and shifts are 0, scales 1.
+    """Initialises weights with N(0, 0.02); biases and shifts are 0, scales 1.
 
-    The TensorFlow codes draw convolutions, but not transposed ones, again where they fall beyond two deviations (which
-    leaves a deviation of 0.0176). pytorch/examples does not, and draws the scales N(1, 0.02).
+    The TensorFlow codes truncate the distribution at two deviations for convolutions, but not for transposed ones
+    (which leaves a deviation of 0.0176). pytorch/examples does not, and samples the scales from N(1, 0.02).
     """
     pytorch = network.arguments["variant"] == "4x4"
     for layer in network.sublayers():
@@ -66,22 +66,22 @@ def _truncated_normal(shape: list[int]):
 
 
 def doublings(image_px: int) -> int:
-    """How many layers of stride 2 lie between 4 x 4 and image_px x image_px. Raises ValueError where none do."""
+    """Number of layers of stride 2 between 4 x 4 and image_px x image_px. Raises ValueError for other sizes."""
     levels = image_px.bit_length() - 3
     if levels < 1 or image_px != 4 << levels:
-        raise ValueError(f"DCGAN's pictures have sides of 8, 16, 32, 64, 128, … px, not {image_px}")
+        raise ValueError(f"DCGAN's images have sides of 8, 16, 32, 64, 128, … px, not {image_px}")
     return levels
 
 
 class Generator(nn.Layer):
-    """Makes pictures from points z: a projection to 4 x 4, then a transposed convolution for each doubling.
+    """Generates images from latent codes z: a projection to 4 x 4, then transposed convolutions of stride 2.
 
     Args:
         variant: see the head of this file.
-        image_px: side of the pictures, a power of two from 8; 64 in the article. The first layer has 512 channels at
-            every size, and each doubling halves them (in `wide` the first one does not).
+        image_px: side of the images, a power of two from 8; 64 in the article. The first layer has 512 channels at
+            every size, and each upsampling halves them (in `wide` the first one does not).
         base_channels: a factor of all widths; 64 in the article.
-        z_channels: numbers in one z.
+        z_channels: dimension of z.
     """
 
     def __init__(
@@ -119,15 +119,15 @@ class Generator(nn.Layer):
 
 
 class Discriminator(nn.Layer):
-    """Tells pictures from generated ones: a convolution for each halving down to 4 x 4, then one number.
+    """Distinguishes real images from generated ones: convolutions of stride 2 down to 4 x 4, then one logit.
 
-    The article's code has four convolutions and reshapes to 8192 features at any size, which cuts a picture of 128 px
-    into four rows. Here the convolutions go down to 4 x 4 at every size, so that the 8192 are one picture's
+    The article's code has four convolutions and reshapes to 8192 features at any size, which splits an image of 128 px
+    into four rows. Here the convolutions go down to 4 x 4 at every size, so that the 8192 are one image's
     (D5).
 
     Args:
         variant, image_px: as in `Generator`; `wide` and `article` are the same.
-        base_channels: outputs of the first convolution, 64 in the article; doubled by each up to eight times as many.
+        base_channels: outputs of the first convolution, 64 in the article; doubled by each layer, at most eight times.
     """
 
     def __init__(self, variant: Variant = "article", image_px: int = 64, base_channels: int = 64):

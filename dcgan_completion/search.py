@@ -1,7 +1,7 @@
-"""The search for z: the point whose picture G(z) agrees with what is known of a picture y.
+"""The search for z: the latent code whose image G(z) matches the known pixels of an image y.
 
-z starts by chance and goes down the gradient of `contextual + weight * perceptual`; the networks stay as they are. All
-restarts of all pictures are searched side by side, as rows of a batch.
+z starts at random and descends the gradient of `contextual + weight * perceptual`; the networks are frozen. All
+restarts of all images are searched side by side, as rows of a batch.
 """
 
 import contextlib
@@ -12,8 +12,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from common.errors import UserError
-from common.gradients import frozen
-from common.images import from_network
+from common.imaging.transforms import from_network
+from common.runtime.optim import frozen
 from dcgan_completion.losses import (
     PerceptualForm,
     contextual_loss,
@@ -25,7 +25,7 @@ from dcgan_completion.losses import (
 import paddle
 from paddle import nn
 
-BATCH = 64  # of the article, in training and in completion
+BATCH = 64  # the article's, in training and in completion
 
 
 @dataclass(frozen=True)
@@ -33,35 +33,37 @@ class Settings:
     """How z is searched. Settings() is the article's."""
 
     optimizer: Literal["nesterov", "adam", "hmc"] = "nesterov"
-    """descent with Nesterov's momentum, Adam, or Hamiltonian Monte Carlo, which samples [article: it says Adam, and
-    shows Nesterov, D1]"""
+    """Optimiser of z: descent with Nesterov's momentum, Adam, or Hamiltonian Monte Carlo, which samples [article: it
+    says Adam, and shows Nesterov, D1]"""
     learning_rate: float = 0.01
-    """of nesterov and adam [article's code]"""
+    """Learning rate of nesterov and adam [article's code]"""
     momentum: float = 0.9
-    """of nesterov [article's code]"""
+    """Momentum of nesterov [article's code]"""
     perceptual_weight: float = 0.1
-    """lambda, against a contextual loss that is a sum; 0 leaves the discriminator out [article's code]"""
+    """Weight of the perceptual loss (lambda) against a contextual loss that is a sum; 0 leaves the discriminator out
+    [article's code]"""
     perceptual_form: PerceptualForm = "non-saturating"
-    """-log D(G(z)), or with minimax log(1 - D(G(z))) [article's code; its text has the other]"""
+    """Perceptual loss: -log D(G(z)), or with minimax log(1 - D(G(z))) [article's code; its text has the other]"""
     weight_window: int = 0
-    """side of the neighbourhood whose missing share weighs a known pixel, odd; 0 weighs all alike [article]"""
+    """Side in pixels, odd, of the neighbourhood whose missing fraction weighs a known pixel; 0 weighs all alike
+    [article]"""
     steps: int = 1000
-    """updates of z, or proposals of hmc [article's code]"""
+    """Number of updates of z, or of proposals of hmc [article's code]"""
     restarts: int = 1
-    """points that each picture starts from; the one with the lowest loss at the end is kept [article: one]"""
+    """Number of points that each image starts from; the one with the lowest loss at the end is kept [article: one]"""
     z_start: Literal["uniform", "normal"] = "uniform"
-    """where z starts: U(-1, 1) or N(0, 1); later it stays in [-1, 1] [article]"""
+    """Distribution from which z starts: U(-1, 1) or N(0, 1); later it stays in [-1, 1] [article]"""
     statistics: Literal["batch", "running"] = "batch"
-    """batch normalisation by the batch at hand or by the averages of training; with batch, pictures completed together
-    change each other a little [article's code, without a word]"""
+    """Statistics of batch normalisations: those of the batch at hand, by which images completed together change each
+    other a little, or the averages of training [article's code, unstated]"""
     leapfrog_steps: int = 100
-    """of one proposal of hmc, each with a gradient [bamos]"""
+    """Number of leapfrog steps of one proposal of hmc, each with a gradient [bamos]"""
     step_size: float = 0.001
-    """epsilon of hmc's leapfrog steps [bamos]"""
+    """Step size epsilon of hmc's leapfrog steps [bamos]"""
     beta: float = 0.2
-    """of hmc: factor of the loss in the energy, an inverse temperature [bamos]"""
+    """Factor of the loss in hmc's energy, an inverse temperature [bamos]"""
     anneal: float = 1.0
-    """of hmc: factor of beta after each proposal [bamos]"""
+    """Factor of beta after each proposal of hmc [bamos]"""
 
 
 PRESETS = {
@@ -121,19 +123,21 @@ def adam_step(z, m, v, grad, learning_rate: float, t: int):
     return paddle.clip(z - learning_rate * step, -1, 1), m, v
 
 
-def hmc_step(z, loss, grad, velocity, chance, loss_and_gradient, *, step_size: float, leapfrog_steps: int, beta: float):
-    """One proposal of Hamiltonian Monte Carlo with the energy H = beta loss + |v|^2 / 2, taken or not for each row.
+def hmc_step(
+    z, loss, grad, velocity, uniform, loss_and_gradient, *, step_size: float, leapfrog_steps: int, beta: float
+):
+    """One proposal of Hamiltonian Monte Carlo with the energy H = beta loss + |v|^2 / 2, accepted or not for each row.
 
     As in bamos's code z is clipped inside the leapfrog, which the theory does not know.
 
     Args:
-        z, velocity: float32 [N, z_channels]; velocities are drawn from N(0, 1).
+        z, velocity: float32 [N, z_channels]; velocities are sampled from N(0, 1).
         loss, grad: float32 [N] and [N, z_channels] at z.
-        chance: float32 [N] from U(0, 1). A proposal is taken if it is less than exp(H before - H after).
+        uniform: float32 [N] from U(0, 1). A proposal is accepted if it is less than exp(H before - H after).
         loss_and_gradient: z -> (loss, grad).
 
     Returns:
-        (z, bool [N]: whose proposal was taken).
+        (z, bool [N]: whether the proposal was accepted).
     """
     before = beta * loss + paddle.square(velocity).sum(1) / 2
     moved = z
@@ -143,7 +147,7 @@ def hmc_step(z, loss, grad, velocity, chance, loss_and_gradient, *, step_size: f
         loss, grad = loss_and_gradient(moved)
         velocity = velocity - step_size / 2 * beta * grad
     after = beta * loss + paddle.square(velocity).sum(1) / 2
-    taken = paddle.log(chance) < before - after  # not true if the loss is no number
+    taken = paddle.log(uniform) < before - after  # not true if the loss is no number
     return paddle.where(taken.unsqueeze(1).expand_as(z), moved, z), taken
 
 
@@ -151,7 +155,7 @@ def hmc_step(z, loss, grad, velocity, chance, loss_and_gradient, *, step_size: f
 
 
 class Point(NamedTuple):
-    """What is known about z of a batch: all float32 [N] but generated [N, 3, H, W] and grad [N, z_channels]."""
+    """The losses at z of a batch: all float32 [N] but generated [N, 3, H, W] and grad [N, z_channels]."""
 
     loss: paddle.Tensor
     grad: paddle.Tensor | None
@@ -169,10 +173,10 @@ def objective(
     lowres: bool = False,
     companions=None,
 ) -> Callable[..., Point]:
-    """The loss of pictures as a function of z, with its gradient.
+    """The loss of images as a function of z, with its gradient.
 
     Args:
-        image, mask: tensors [N, 3, H, W] in [-1, 1] and [N, 1, H, W], 1 in the hole; see `search`.
+        image, mask: tensors [N, 3, H, W] in [-1, 1] and [N, 1, H, W], 1 where the image is missing; see `search`.
         companions: [n, z_channels], points that pass through the networks after z. They have no loss.
 
     Returns:
@@ -209,7 +213,7 @@ def batch_statistics(network: nn.Layer, on: bool):
     """Sets a network up for normalising by the batch (on) or by the averages of training, and leaves it as it was.
 
     The averages do not move. In the article's code, which completes with the network of training, they go on moving
-    towards the pictures of the search (D3).
+    towards the images of the search (D3).
     """
     layers = network.sublayers(include_self=True)
     training = [layer.training for layer in layers]
@@ -231,20 +235,20 @@ def batch_statistics(network: nn.Layer, on: bool):
 
 @dataclass(frozen=True)
 class Found:
-    """What `search` found for N pictures: of each, the restart whose final loss is the lowest."""
+    """Results of `search` for N images: of each, the restart whose final loss is the lowest."""
 
     z: np.ndarray
     """float32 [N, z_channels]"""
     loss: np.ndarray
     """float32 [N], at z"""
     generated: np.ndarray
-    """float32 [N, 3, H, W] in [-1, 1]: G(z), not yet laid into the picture"""
+    """float32 [N, 3, H, W] in [-1, 1]: G(z), not yet composited"""
     contextual: np.ndarray
     """float32 [steps, N], row t after t updates: row 0 is the start, and the result comes after the last row"""
     perceptual: np.ndarray
     """float32 [steps, N], likewise, without its weight; 0 without a discriminator"""
     accepted: np.ndarray
-    """float32 [N], share of hmc's proposals that were taken; 1 for descents"""
+    """float32 [N], fraction of hmc's proposals that were accepted; 1 for descents"""
     restart: np.ndarray
     """int [N], which restart was kept"""
     losses: np.ndarray
@@ -252,12 +256,12 @@ class Found:
     frames: np.ndarray
     """uint8 [F, N, H, W, 3]: G(z) after `frame_steps` updates"""
     frame_steps: list[int]
-    """F numbers: 0, every, 2 every, … and the last step; none if `every` is 0"""
+    """F steps: 0, every, 2 every, … and the last step; none if `every` is 0"""
 
 
-def chance(seed: int, picture: int) -> np.random.Generator:
-    """The chain of chance of one picture, to hand to `search`, whatever pictures it is searched with."""
-    return np.random.default_rng([seed, picture])
+def image_rng(seed: int, image: int) -> np.random.Generator:
+    """The random generator of one image for `search`, independent of the other images."""
+    return np.random.default_rng([seed, image])
 
 
 def search(
@@ -273,27 +277,27 @@ def search(
     every: int = 0,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Found:
-    """Searches z for each picture. The networks are left as they were, and collect no gradients.
+    """Searches z for each image. The networks are left as they were, and collect no gradients.
 
-    With running statistics a picture's result depends on its own chance only (but for rounding), and `batch` bounds
-    the memory. With batch statistics the rows of a batch belong together. So a batch holds different pictures before it
+    With running statistics an image's result depends on its own rng only (but for rounding), and `batch` bounds
+    the memory. With batch statistics the rows of a batch belong together. So a batch holds different images before it
     holds restarts of one, and always `batch` rows: missing ones are companions, random points that are not searched
     and stand for the batches that the networks were trained on. (The article's code fills up with searches for grey.)
 
     Args:
         generator, discriminator: of one size; without a discriminator the contextual loss is alone.
-        images: float32 [N, 3, H, W] in [-1, 1], of the generator's size. Colours under the hole do not count.
-        masks: float32 [N, 1, H, W], 1 in the hole. If it is everywhere, nothing but the perceptual loss is left.
+        images: float32 [N, 3, H, W] in [-1, 1], of the generator's size. Colours under the mask are ignored.
+        masks: float32 [N, 1, H, W], 1 where the image is missing. If all of it is, only the perceptual loss is left.
         settings: see `Settings`.
-        rng: one for each picture, see `chance`; or one for all, whose next child each picture gets in turn.
-        lowres: super-resolution: the 8 x 8 block means of the images are compared, and the masks not looked at.
-        batch: rows at once, a row being one restart of one picture.
-        every: keep what G makes of z every so many steps, in `Found.frames`.
+        rng: one for each image, see `image_rng`; or one for all, whose next child each image gets in turn.
+        lowres: super-resolution: the 8 x 8 block means of the images are compared, and the masks are ignored.
+        batch: rows at once, a row being one restart of one image.
+        every: keep G(z) every so many steps, in `Found.frames`.
         on_step: called with (updates done, updates in all) after each update of a batch.
 
     Raises:
         UserError: settings that make no search.
-        ValueError: images, masks, chance and generator do not fit each other.
+        ValueError: images, masks, rng and generator do not fit each other.
     """
     check(settings)
     count, px = len(images), generator.arguments["image_px"]
@@ -301,9 +305,9 @@ def search(
         raise ValueError(f"images {images.shape} and masks {masks.shape} for a generator of {px} px")
     each = rng.spawn(count) if isinstance(rng, np.random.Generator) else list(rng)
     if len(each) != count:
-        raise ValueError(f"{len(each)} chains of chance for {count} pictures")
+        raise ValueError(f"{len(each)} random generators for {count} images")
     children = [one.spawn(settings.restarts) for one in each]
-    rows = [(picture, children[picture][restart]) for restart in range(settings.restarts) for picture in range(count)]
+    rows = [(index, children[index][restart]) for restart in range(settings.restarts) for index in range(count)]
     chunks = [rows[first : first + batch] for first in range(0, len(rows), batch)]
     ticks = iter(range(1, settings.steps * len(chunks) + 1))
 
@@ -318,31 +322,31 @@ def search(
                 restored.enter_context(batch_statistics(network, settings.statistics == "batch"))
                 restored.enter_context(frozen(network))
         for chunk in chunks:
-            pictures, chances = map(list, zip(*chunk, strict=True))
-            image, mask = (paddle.to_tensor(values[pictures].astype(np.float32)) for values in (images, masks))
-            z = start(settings, generator.arguments["z_channels"], chances)
+            chosen, rngs = map(list, zip(*chunk, strict=True))
+            image, mask = (paddle.to_tensor(values[chosen].astype(np.float32)) for values in (images, masks))
+            z = start(settings, generator.arguments["z_channels"], rngs)
             missing = batch - len(chunk) if settings.statistics == "batch" else 0
-            companions = start(settings, z.shape[1], chances[:1] * missing) if missing > 0 else None
+            companions = start(settings, z.shape[1], rngs[:1] * missing) if missing > 0 else None
             evaluate = objective(generator, discriminator, image, mask, settings, lowres, companions)
-            parts.append(_update_all(evaluate, z, chances, settings, every, tick))
+            parts.append(_update_all(evaluate, z, rngs, settings, every, tick))
     found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     frame_steps = [*range(0, settings.steps, every), settings.steps] if every else []
     return _best(found, settings.restarts, frame_steps)
 
 
-def start(settings: Settings, z_channels: int, chances: list[np.random.Generator]):
-    """First points, float32 [N, z_channels], each from its own chance."""
+def start(settings: Settings, z_channels: int, rngs: list[np.random.Generator]):
+    """Starting points, float32 [N, z_channels], each from its own rng."""
     if settings.z_start == "normal":
-        points = [one.standard_normal(z_channels) for one in chances]
+        points = [one.standard_normal(z_channels) for one in rngs]
     else:
-        points = [one.uniform(-1, 1, z_channels) for one in chances]
+        points = [one.uniform(-1, 1, z_channels) for one in rngs]
     return paddle.to_tensor(np.float32(points))
 
 
 def _update_all(
     evaluate: Callable[..., Point],
     z,
-    chances: list[np.random.Generator],
+    rngs: list[np.random.Generator],
     settings: Settings,
     every: int,
     tick: Callable[[], None],
@@ -360,7 +364,7 @@ def _update_all(
         elif settings.optimizer == "adam":
             z, m, v = adam_step(z, m, v, now.grad, settings.learning_rate, step + 1)
         else:
-            z, taken = _propose(evaluate, z, now, chances, settings, step)
+            z, taken = _propose(evaluate, z, now, rngs, settings, step)
             takes.append(taken)
         tick()
     last = evaluate(z, gradient=False)
@@ -375,10 +379,10 @@ def _update_all(
     }  # fmt: skip
 
 
-def _propose(evaluate: Callable[..., Point], z, now: Point, chances: list, settings: Settings, step: int) -> tuple:
-    """One `hmc_step`, with velocities and chance of each row's own."""
-    velocity = paddle.to_tensor(np.float32([one.standard_normal(z.shape[1]) for one in chances]))
-    uniform = paddle.to_tensor(np.float32([one.uniform() for one in chances]))
+def _propose(evaluate: Callable[..., Point], z, now: Point, rngs: list, settings: Settings, step: int) -> tuple:
+    """One `hmc_step`, with velocities and thresholds from each row's own rng."""
+    velocity = paddle.to_tensor(np.float32([one.standard_normal(z.shape[1]) for one in rngs]))
+    uniform = paddle.to_tensor(np.float32([one.uniform() for one in rngs]))
     return hmc_step(
         z, now.loss, now.grad, velocity, uniform, lambda moved: evaluate(moved)[:2],
         step_size=settings.step_size, leapfrog_steps=settings.leapfrog_steps,
@@ -387,7 +391,7 @@ def _propose(evaluate: Callable[..., Point], z, now: Point, chances: list, setti
 
 
 def _best(rows: dict[str, np.ndarray], restarts: int, frame_steps: list[int]) -> Found:
-    """Keeps of each picture the restart that ends with the lowest loss."""
+    """Keeps of each image the restart that ends with the lowest loss."""
     losses = rows["loss"].reshape(restarts, -1)
     restart = np.where(np.isnan(losses), np.inf, losses).argmin(0)
     kept = {name: values[restart * losses.shape[1] + np.arange(losses.shape[1])] for name, values in rows.items()}

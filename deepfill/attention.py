@@ -1,111 +1,121 @@
 """Contextual attention: every place of a feature map is rebuilt from the patches of known places that resemble it.
 
 From Generative Image Inpainting with Contextual Attention (Yu et al. 2018, Sec. 3.2), in the form that the release of
-DeepFill v2 computes. Features are matched at half their resolution, by 3x3 patches, and rebuilt from 4x4 patches at
-full resolution. With h x w the halved size, each of h w places ("queries") is scored against each of h w patches: a
-matrix of (h w)^2 numbers, which is why it is made for some rows of queries at a time.
-
-Scores are cut and joined by split and concat, not sliced: the gradient of a slice takes ten times as long on a CPU.
+DeepFill v2 computes: match, softmax, paste. Features are matched at half their resolution, h x w places, by 3x3
+patches, and rebuilt from 4x4 patches at full resolution. This is the specification. The networks call
+`fast.contextual_attention`, which computes the same in less time and memory.
 """
+
+from typing import Literal
 
 import paddle
 from paddle.nn import functional
+
+Normalise = Literal["patch", "channel"]
+Downsample = Literal["two-step", "one-step", "strided"]
 
 RATE = 2  # features are matched at 1/RATE of their resolution, and rebuilt from patches of side 2 RATE
 WINDOW = 3  # side of the patches that are matched
 SCALE = 10.0  # of the scores in the softmax
 OVERLAP = 4.0  # patches that cover a place; the release divides by it at the border too, where they are fewer
 SMALLEST_NORM = 1e-4  # of a patch, to divide by
-SCORES_AT_ONCE = 2**24  # numbers in one matrix of scores: 64 MB
-LEAST_ROWS = 2  # of queries at once, whatever that takes: the scores of two more rows are computed each time
-END = 2**31 - 1  # of a slice to the last place
 
 
-def contextual_attention(features, mask, fuse: bool = True, chunk: int = 0):
+def contextual_attention(
+    features, mask, fuse: bool = True, normalise: Normalise = "patch", downsample: Downsample = "two-step"
+):
     """Rebuilds features from their known patches.
+
+    The defaults are the release's. The last two arguments, and fuse, are for weights of codes with another attention.
 
     Args:
         features: float [N, C, H, W], H and W even.
-        mask: float [N, 1, H', W'], 1 in the hole: the picture's, of any size from H x W up. Each picture has its own.
-        fuse: whether neighbouring places are to be rebuilt from neighbouring patches (Sec. 3.2, attention propagation).
-        chunk: rows of queries computed at once; 0: as many as `SCORES_AT_ONCE` allows. It does not change the result.
+        mask: float [N, 1, H', W'], 1 where the image is missing, of any size from H x W up. Each image has its own.
+        fuse: whether neighbouring places are to be rebuilt from neighbouring patches (attention propagation).
+        normalise: what is divided by its norm before scores are computed: each patch, or, as in the article's code
+            (D15), each channel over all patches.
+        downsample: how features are downsampled by 2 and the mask to that size. two-step: nearest places with corners
+            aligned, the mask first to the features' size and then to half of it; one-step: the same, but the mask at
+            once; strided: every second place and every n-th pixel of the mask, from the first one on.
 
     Returns:
-        float [N, C, H, W], rebuilt everywhere, not in the hole alone. Zero if no patch is known.
+        float [N, C, H, W], rebuilt everywhere, not under the mask alone. Zero if no patch is known.
     """
-    height, width = features.shape[2], features.shape[3]
-    size = (height // RATE, width // RATE)
-    matched = _match(features, mask)
-    spans = _spans(features, chunk)
-    if not isinstance(height, int) or not isinstance(width, int):  # traced for export with free sizes, and one span
-        return _paste_patches(features, _weights(matched, spans[0], size, fuse)) / OVERLAP
-    blocks = functional.unfold(features, RATE, RATE, RATE // 2)  # [N, 4 C, (h + 1) (w + 1)]
-    pasted = []
-    for span in spans:
-        weights = _block_weights(_weights(matched, span, size, fuse), size)
-        part = paddle.matmul(blocks, weights, transpose_y=True)
-        pasted.append(part.reshape([0, 0, -1, size[1] + 1]))
-    return _lay(pasted, features.shape) / OVERLAP
+    scores = match(features, fuse, normalise, downsample)
+    weights = softmax_of_known(scores, known_patches(mask, *features.shape[2:], downsample))
+    return paste(features, weights)
 
 
-def attention_offsets(features, mask, fuse: bool = True, chunk: int = 0):
-    """From where each place takes most: row and column of its best patch minus its own.
+def match(features, fuse: bool, normalise: Normalise, downsample: Downsample):
+    """Scores of each place with each patch, float [N, h w, h w]: inner products of 3x3 patches, one normalised."""
+    height, width = features.shape[2] // RATE, features.shape[3] // RATE
+    small = reduce(features, height, width, downsample)
+    queries = functional.unfold(small, WINDOW, 1, WINDOW // 2).reshape([0, small.shape[1], WINDOW**2, -1])
+    axes = [1, 2] if normalise == "patch" else [2, 3]  # D15
+    patches = queries / length(queries.square().sum(axes, keepdim=True))
+    scores = paddle.matmul(queries.flatten(1, 2), patches.flatten(1, 2), transpose_x=True)
+    return propagate(scores, height, width) if fuse else scores
+
+
+def propagate(scores, height: int, width: int):
+    """Attention propagation: to each score those of the neighbours to both sides are added, as a sum along a diagonal.
+
+    With all places in one order, row after row, the score of query p and patch l gets those of p - 1 and l - 1 and of
+    p + 1 and l + 1 added. Then the same is done in the order column after column. In both orders the end of one line
+    is next to the beginning of the following one; before the first place and after the last there is nothing.
+    """
+    for lines, places in ((height, width), (width, height)):
+        diagonal = paddle.eye(3, dtype=scores.dtype).reshape([1, 1, 3, 3])
+        scores = functional.conv2d(scores.unsqueeze(1), diagonal, padding=1)
+        scores = scores.reshape([-1, lines, places, lines, places]).transpose([0, 2, 1, 4, 3])
+        scores = scores.flatten(3, 4).flatten(1, 2)  # in the other order
+    return scores
+
+
+def softmax_of_known(scores, known):
+    """Attention weights of all patches (last axis) at each place. Unknown patches score 0, and weigh 0 in the end."""
+    return functional.softmax(SCALE * scores * known, axis=2) * known
+
+
+def paste(features, weights):
+    """Mixes 4x4 patches by their weights and adds them where they overlap, two places apart: float [N, C, H, W]."""
+    patches = functional.unfold(features, 2 * RATE, RATE, RATE // 2)  # [N, 16 C, h w]
+    mixed = paddle.matmul(patches, weights, transpose_y=True)
+    return functional.fold(mixed, features.shape[2:], 2 * RATE, RATE, RATE // 2) / OVERLAP
+
+
+def length(squares):
+    """Square root of sums of squares, clipped first: at zero its gradient is infinite."""
+    return squares.clip(min=SMALLEST_NORM**2).sqrt()
+
+
+def known_patches(mask, height: int, width: int, downsample: Downsample = "two-step"):
+    """Mask of the 3x3 patches of the downsampled map that hold no missing place.
+
+    The release reduces the mask in two steps, to the features' size and to half of it: one step keeps other pixels.
+
+    Args:
+        mask: float [N, 1, H', W'].
+        height, width: of the features.
+        downsample: see `contextual_attention`.
 
     Returns:
-        int64 [N, h, w, 2] in units of the halved map. If no patch is known, the first one counts as the best.
+        float [N, 1, h w], 1 for known patches. Nothing is missing beyond the border.
     """
-    rows, columns = features.shape[2] // RATE, features.shape[3] // RATE
-    matched = _match(features, mask)
-    best = [_weights(matched, span, (rows, columns), fuse).argmax(axis=2) for span in _spans(features, chunk)]
-    best = paddle.concat(best, axis=1).reshape([-1, rows, columns])
-    down = best // columns - paddle.arange(rows).unsqueeze(1)
-    return paddle.stack([down, best % columns - paddle.arange(columns)], axis=3)
+    if downsample == "two-step":
+        mask = reduce(mask, height, width, downsample)
+    mask = reduce(mask, height // RATE, width // RATE, downsample)
+    missing = functional.max_pool2d(mask, WINDOW, stride=1, padding=WINDOW // 2)
+    return (missing == 0).astype(mask.dtype).flatten(2)
 
 
-def _paste_patches(features, weights):
-    """Mixes 4x4 patches by weights [N, h w, h w] and lays them over one another, two places apart: [N, C, H, W]."""
-    channels, height, width = features.shape[1:]
-    sources = functional.unfold(features, 2 * RATE, RATE, RATE // 2)  # [N, 16 C, h w]
-    patches = paddle.matmul(sources, weights, transpose_y=True).reshape([0, 0, height // RATE, width // RATE])
-    places = (2 * RATE) ** 2  # fold takes no free sizes; this is one kernel for each place of each channel
-    kernels = paddle.eye(places).reshape([places, 1, 2 * RATE, 2 * RATE]).tile([channels, 1, 1, 1])
-    return functional.conv2d_transpose(patches, kernels, stride=RATE, padding=RATE // 2, groups=channels)
-
-
-# Patches of 4x4, two places apart, are four blocks of 2x2 each, and most blocks belong to four patches. A block of the
-# result is the sum, over the four patches that lie on it, of mixtures of the blocks at the same place of other patches:
-# with the weights of the four added up, one mixture of blocks, with a quarter of the multiplications.
-
-
-def _lay(parts: list, shape: list[int]):
-    """Blocks [N, 4 C, rows, w + 1] as features: the last row of each part and the first of the next are one."""
-    rows = []
-    for part in parts:
-        if rows:
-            first, part = paddle.split(part, [1, part.shape[2] - 1], 2)
-            rows[-1] = rows[-1] + first
-        rows += paddle.split(part, [part.shape[2] - 1, 1], 2) if part.shape[2] > 1 else [part]
-    return functional.fold(paddle.concat(rows, 2).flatten(2), shape[2:], RATE, RATE, RATE // 2)
-
-
-def _block_weights(weights, size: tuple[int, int]):
-    """Weights of patches [N, r w, h w] in r rows of queries as those of blocks [N, (r + 1) (w + 1), (h + 1) (w + 1)].
-
-    Block b takes from block l what query b - s takes from patch l - s, for the four s from (0, 0) to (1, 1). With a
-    line of zeros after the last row and column of queries and patches these are shifts of all numbers in a row.
-    """
-    (rows, columns), count = size, weights.shape[0]
-    queries, length = weights.shape[1] // columns, (rows + 1) * (columns + 1)
-    x = weights.reshape([count, -1, rows, columns])
-    x = paddle.concat([x, paddle.zeros([count, x.shape[1], rows, 1], x.dtype)], 3).flatten(2)
-    x = paddle.concat([x, paddle.zeros([count, x.shape[1], columns + 1], x.dtype)], 2)
-    x = x.reshape([count, queries, columns * length])
-    x = paddle.concat([x, paddle.zeros([count, queries, length], x.dtype)], 2).flatten(1)
-    x = paddle.concat([x, paddle.zeros([count, (columns + 1) * length], x.dtype)], 1)
-    for by in (length + 1, (columns + 1) * (length + 1)):
-        kept = paddle.split(x, [x.shape[1] - by, by], 1)[0]
-        x = x + paddle.concat([paddle.zeros([count, by], x.dtype), kept], 1)
-    return x.reshape([count, -1, length])
+def reduce(x, height: int, width: int, downsample: Downsample):
+    """A map at a smaller size, by `nearest_indices` or, strided, every n-th place."""
+    if downsample == "strided":
+        rows, columns = (paddle.arange(to) * (side // to) for to, side in ((height, x.shape[2]), (width, x.shape[3])))
+    else:
+        rows, columns = nearest_indices(x.shape[2], height), nearest_indices(x.shape[3], width)
+    return paddle.index_select(paddle.index_select(x, rows, axis=2), columns, axis=3)
 
 
 def nearest_indices(size: int, smaller: int):
@@ -116,119 +126,3 @@ def nearest_indices(size: int, smaller: int):
     """
     step = (size - 1) / (smaller - 1) if smaller > 1 else 0.0
     return paddle.floor(paddle.arange(smaller, dtype="float32") * step + 0.5).astype("int64")
-
-
-def known_patches(mask, height: int, width: int):
-    """Which 3x3 patches of the halved map are free of the hole.
-
-    The mask is reduced in two steps, to the features' size and to half of it: one step would keep other pixels.
-
-    Args:
-        mask: float [N, 1, H', W'].
-        height, width: of the features.
-
-    Returns:
-        float [N, 1, h w], 1 for known patches. Nothing is missing beyond the border.
-    """
-    mask = _reduce(_reduce(mask, height, width), height // RATE, width // RATE)
-    missing = functional.max_pool2d(mask, WINDOW, stride=1, padding=WINDOW // 2)
-    return (missing == 0).astype(mask.dtype).flatten(2)
-
-
-def _reduce(x, height: int, width: int):
-    """A map at a smaller size, by `nearest_indices`."""
-    x = paddle.index_select(x, nearest_indices(x.shape[2], height), axis=2)
-    return paddle.index_select(x, nearest_indices(x.shape[3], width), axis=3)
-
-
-def _match(features, mask) -> tuple:
-    """What is matched: queries, float [N, 9 C, h w]; the same as patches of length 1; which of them are known."""
-    height, width = features.shape[2], features.shape[3]
-    small = _reduce(features, height // RATE, width // RATE)
-    queries = functional.unfold(small, WINDOW, 1, WINDOW // 2)
-    squares = small.square().sum(1, keepdim=True)
-    squares = functional.conv2d(squares, paddle.ones([1, 1, WINDOW, WINDOW], small.dtype), padding=WINDOW // 2)
-    # Clipped before the root, whose gradient at zero is infinite.
-    patches = queries / squares.flatten(2).clip(min=SMALLEST_NORM**2).sqrt()
-    return queries, patches, known_patches(mask, height, width)
-
-
-def _spans(features, chunk: int) -> list[tuple]:
-    """For each matrix of scores: its first row of queries, the one after its last, and whether these are the ends."""
-    rows, columns = features.shape[2] // RATE, features.shape[3] // RATE
-    if not isinstance(rows, int):  # traced for export with free sizes
-        return [(0, rows, (True, True))]
-    if chunk == 0:
-        chunk = SCORES_AT_ONCE // (features.shape[0] * rows * columns * columns)
-        chunk = chunk if chunk >= rows else max(LEAST_ROWS, chunk - 2)
-    chunk = max(1, chunk)
-    spans = [(top, min(rows, top + chunk)) for top in range(0, rows, chunk)]
-    return [(top, bottom, (top == 0, bottom == rows)) for top, bottom in spans]
-
-
-def _weights(matched: tuple, span: tuple, size: tuple, fuse: bool):
-    """Shares of all patches (last axis) in the queries of some rows: float [N, (bottom - top) w, h w]."""
-    queries, patches, known = matched
-    if fuse:
-        scores = _fused_scores(queries, patches, span, size)
-    else:
-        scores = paddle.matmul(queries[:, :, span[0] * size[1] : span[1] * size[1]], patches, transpose_x=True)
-    # Scores of patches in the hole count as 0 in the softmax; only then are they left out.
-    return functional.softmax(scores * (known * SCALE), axis=2) * known
-
-
-def _fused_scores(queries, patches, span: tuple, size: tuple):
-    """Scores of the queries of some rows, to which those of their neighbours are added.
-
-    With all places in one order, row after row, the score of query p and patch l gets those of p - 1 and l - 1 and of
-    p + 1 and l + 1 added. Then the same is done in the order column after column. In both orders the end of one line
-    is next to the beginning of the following one; before the first place and after the last there is nothing.
-    """
-    (top, bottom, ends), (rows, columns) = span, size
-    zero = paddle.zeros_like(queries[:, :, :1])
-    queries = paddle.concat([zero, queries, zero], axis=2)
-
-    def row_sums(first, after):  # the first sum, of the queries of these rows: [N, after - first, w, h, w]
-        part = queries if all(ends) else queries[:, :, first * columns : after * columns + 2]
-        y = paddle.matmul(part, patches, transpose_x=True)
-        y = _cut(y, 1, 1, 1) + _move(_cut(y, 1, 0, 2), 2, 1) + _move(_cut(y, 1, 2, 0), 2, -1)
-        return y.reshape([y.shape[0], -1, columns, rows, columns])
-
-    y = x = row_sums(top, bottom)
-    if all(ends):
-        below, above = _outer_lines(y, 1, rows)
-    else:
-        above, below = row_sums((top - 1) % rows, (top - 1) % rows + 1), row_sums(bottom % rows, bottom % rows + 1)
-    # What is above the first row, in the second order, is the last row of the column before.
-    above = _move(above, 2, 1) if ends[0] else above
-    below = _move(below, 2, -1) if ends[1] else below
-    x = paddle.concat([above, x, below], axis=1)
-    below, above = _outer_lines(x, 3, rows)
-    x = paddle.concat([_move(above, 4, 1), x, _move(below, 4, -1)], axis=3)
-    y = y + _cut(_cut(x, 1, 0, 2), 3, 0, 2) + _cut(_cut(x, 1, 2, 0), 3, 2, 0)
-    return y.reshape([y.shape[0], -1, rows * columns])
-
-
-def _cut(x, axis: int, before: int, after: int):
-    """x without that many places at the beginning and the end of an axis."""
-    if not paddle.in_dynamic_mode():  # exported: neither oneDNN nor ONNX knows a section that is the rest
-        return paddle.slice(x, [axis], [before], [-after or END])
-    sections = [*([before] if before else []), -1, *([after] if after else [])]
-    return paddle.split(x, sections, axis)[1 if before else 0]
-
-
-def _outer_lines(x, axis: int, count: int) -> tuple:
-    """The first and the last of `count` lines along an axis."""
-    if isinstance(count, int) and count == 1:
-        return x, x
-    if not paddle.in_dynamic_mode():
-        return paddle.slice(x, [axis], [0], [1]), paddle.slice(x, [axis], [-1], [END])
-    return paddle.split(x, [1, -1], axis)[0], paddle.split(x, [-1, 1], axis)[1]
-
-
-def _move(x, axis: int, by: int):
-    """x moved by one place (by = 1 or -1) along an axis: a zero enters, and what leaves is lost."""
-    zero = paddle.zeros_like(paddle.slice(x, [axis], [0], [1]))
-    if by > 0:
-        return _cut(paddle.concat([zero, x], axis), axis, 0, 1)
-    return _cut(paddle.concat([x, zero], axis), axis, 1, 0)

@@ -5,28 +5,39 @@ python -m deepfill.convert PUBLISHED OUT.safetensors
 | published file | codebase | what differs from our networks |
 |---|---|---|
 | folder `release_places2_256_deepfill_v2`, `snap-0` | JiahuiYu/generative_inpainting | TensorFlow's axes; BGR |
-| `states_tf_places2.pth`, one's own | nipponjo/deepfillv2-pytorch, networks_tf | nothing |
-| `states_pt_places2.pth`, one's own | the same, networks | other names; symmetric padding |
-| a state dict of the article's classes | KeyKy/generative-inpainting-2.0-pytorch | gates first; symmetric padding |
+| `states_tf_places2.pth`, one's own | nipponjo/deepfillv2-pytorch, networks_tf | attention: not fused, other mask |
+| `states_pt_places2.pth`, one's own | the same, networks | names; symmetric padding; attention: other places |
+| a state dict of the article's classes | KeyKy/generative-inpainting-2.0-pytorch | gates first; padding; attention |
+| the discriminator of MMagic's file, alone | MMagic, MMEditing | symmetric padding; BGR |
 
+How each code's attention differs is told by ATTENTIONS; the networks keep it, and so do files that are trained on.
 nipponjo's code feeds RGB; whether its files made from the release, which is BGR, were adapted to that is not verified:
-`--colours BGR` tries the other order. KeyKy's code saves whole modules, which are refused: save their `state_dict()`.
-MMagic's and csqiangwen's files hold other networks.
+`--colours BGR` tries the other order, and `--attention release` the attention that those weights were trained with.
+KeyKy's code saves whole modules, which are refused: save their `state_dict()`. It is taken at its word for the PyTorch
+that it asks for, 1.0.1; from 1.3 on its attention loses the last row and column. MMagic's and csqiangwen's generators
+are other networks.
 """
 
+if not __package__:  # run as a file: modules are looked for at the repository's root, not in this folder
+    import sys
+    from pathlib import Path
+
+    here = Path(__file__).resolve().parent
+    sys.path[:] = [str(here.parent), *(entry for entry in sys.path if Path(entry).resolve() != here)]
+
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
-import tyro
 
-from common.checkpoint import load_network, save_published
-from common.errors import UserError, one_line_errors
-from common.tf_weights import checkpoint_files, is_checkpoint, read_checkpoint
-from common.torch_weights import read_published
+from common.config import parse
+from common.convert import mapping
+from common.convert.mapping import Tensors, fill, listing, take
+from common.errors import UserError
+from common.runtime.commands import next_command, one_line_errors
+from deepfill.config import PRESETS
 from deepfill.model import (
     ATTENDED_ROWS,
     COARSE_ROWS,
@@ -39,61 +50,82 @@ from deepfill.model import (
     Padding,
 )
 
-Tensors = dict[str, np.ndarray]
 Place = tuple[str, tuple[int, ...]]
 """name and shape of a published tensor"""
 
 NETWORKS = {"generator": Generator, "discriminator": Discriminator}
 TRAINING_PX = 256  # of every published network
-LISTS = ("checkpoint", "checkpoint.txt")  # TensorFlow's list of checkpoints, and what the release calls it
 
-# nipponjo's code saves {G: …, D: …, G_optim: …}; `module.` is DataParallel's.
-WRAPPER = re.compile(r"^([GD]\.)?(module\.)?")
+# nipponjo's code saves {G: …, D: …, G_optim: …}, MMagic's {state_dict: {generator: …, disc: …}}; `module.` is
+# DataParallel's.
+WRAPPER = re.compile(r"^(state_dict\.)?([GD]\.|disc\.)?(module\.)?")
 TRAINING = re.compile(r"(.*/)?(Adam(_\d+)?|beta[12]_power(_\d+)?|global_step|lr)|[GD]_optim\..*")
 CONSTANT = ".contextual_attention.fuse_weight"  # an identity matrix that some of nipponjo's files hold
+
+# Our convolutions in the order of the tables.
+LAYERS = [f"coarse.{name}" for name, *_ in COARSE_ROWS] + ["coarse.conv17"]
+LAYERS += [f"refine.{name}" for name, *_ in (*DILATED_ROWS, *MATCHED_ROWS, *ATTENDED_ROWS, *MERGED_ROWS)]
+LAYERS += ["refine.allconv17"]
 
 # Of nipponjo's networks: the beginning of a branch, and the end.
 DOWN = ["conv1", *(f"down_block{n}.{part}" for n in (1, 2) for part in ("conv1_downsample", "conv2"))]
 UP = [*(f"up_block{n}.{part}" for n in (1, 2) for part in ("conv1_upsample", "conv2")), "conv_to_rgb"]
 
 
+Attention = Literal["auto", "release", "article", "networks_tf", "networks"]
+# Where a code's attention is not the release's; see `attention.contextual_attention`.
+ATTENTIONS = {
+    "release": {},
+    "article": {"normalise": "channel"},
+    "networks_tf": {"fuse": False, "downsample": "one-step"},
+    "networks": {"downsample": "strided"},
+}
+
+
 @dataclass(frozen=True)
-class Source:
+class Source(mapping.Source):
     """What is known of a codebase beside its tensors."""
 
-    codebase: str
-    licence: str
     colours: str = "RGB"
     inputs: Inputs = "official"
     gate_first: bool = False
     padding: Padding = "same"
     slope: float = 0.2
+    attention: Attention = "release"
 
 
 RELEASE = Source("JiahuiYu/generative_inpainting", "CC BY-NC 4.0", colours="BGR")
-NIPPONJO_TF = Source("nipponjo/deepfillv2-pytorch, networks_tf", "not stated; CC BY-NC 4.0 if made from the release")
-NIPPONJO = replace(NIPPONJO_TF, codebase="nipponjo/deepfillv2-pytorch, networks", padding="symmetric")
+NIPPONJO_TF = Source(
+    "nipponjo/deepfillv2-pytorch, networks_tf", "not stated; CC BY-NC 4.0 if made from the release",
+    attention="networks_tf",
+)  # fmt: skip
+NIPPONJO = replace(
+    NIPPONJO_TF, codebase="nipponjo/deepfillv2-pytorch, networks", padding="symmetric", attention="networks"
+)
 ARTICLE = Source(
     "the article, KeyKy/generative-inpainting-2.0-pytorch", "not stated", inputs="article", gate_first=True,
-    padding="symmetric", slope=0.01,
+    padding="symmetric", slope=0.01, attention="article",
 )  # fmt: skip
+MMAGIC = Source("open-mmlab/mmagic, MMagic or MMEditing", "Apache-2.0", colours="BGR", padding="symmetric")
 
 # What any tensor's name tells. The discriminators of nipponjo's two codes have the same names, but for a time.
 MARKS = [
     ("generator", RELEASE, re.compile(r"inpaint_net/")),
     ("generator", ARTICLE, re.compile(r"stage_[12]\.")),
     ("generator", NIPPONJO, re.compile(r"stage[12]\.")),
-    ("generator", NIPPONJO_TF, re.compile(r"(x|pm|all)?conv\d+(_\w+)?\.conv\.")),
+    ("generator", NIPPONJO_TF, re.compile(r"((x|pm|all)conv\d+(_\w+)?|conv(\d+_\w+|[7-9]|1\d))\.conv\.")),
     ("discriminator", RELEASE, re.compile(r"discriminator/sn_patch_gan/")),
     ("discriminator", ARTICLE, re.compile(r"dislayer\.")),
     ("discriminator", NIPPONJO, re.compile(r"conv\d+\.conv_sn\.parametrizations\.")),
     ("discriminator", NIPPONJO_TF, re.compile(r"conv\d+\.conv_sn\.weight")),
+    ("discriminator", MMAGIC, re.compile(r"conv\d+\.conv\.weight_orig")),
 ]
 
 OTHERS = {
     r"\b(dilation_neck|encoder_conv|encoder_attention|encoder\.enc\d)\b": (
         "MMagic's DeepFill v2, another network than the paper's: its padding reflects, its second stage takes 5 "
-        "channels and has a decoder of full width, and its RGB outputs are gated"
+        "channels and has a decoder of full width, and its RGB outputs are gated; its discriminator is the paper's: "
+        "save that one's state dict alone"
     ),
     r"\b(mask_conv2d|refine_atten_\d)\b": (
         "csqiangwen's DeepFill v2, another network than the paper's: it takes 4 channels, its gates have convolutions "
@@ -103,15 +135,18 @@ OTHERS = {
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(mapping.Options):
     """Bring published weights over."""
 
-    published: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="PUBLISHED")]
-    """a TensorFlow checkpoint (its folder, snap-0, or one of its files), or a .pth, .pt or .safetensors file"""
-    output: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT.safetensors")]
-    """the .safetensors file to write"""
+    # ---- model
     colours: Literal["auto", "RGB", "BGR"] = "auto"
-    """order of colours that the networks were trained with; auto: BGR for the release, RGB for all others"""
+    """Order of the colours that the networks were trained with; auto is BGR for the release and MMagic, RGB for
+    others."""
+    padding: Literal["auto", "same", "symmetric"] = "auto"
+    """Padding of a discriminator of nipponjo's that comes without its generator: same for networks_tf, symmetric for
+    networks; auto takes the generator's, or same."""
+    attention: Attention = "auto"
+    """Codebase whose contextual attention the generator computes with; auto is its own."""
 
 
 def convert(options: Options) -> Path:
@@ -120,63 +155,32 @@ def convert(options: Options) -> Path:
     Raises:
         UserError: the file cannot be read or is of another network; a tensor is missing, left over or misshapen.
     """
-    path = checkpoint_in(options.published)
-    if options.output.suffix != ".safetensors" or options.output in (path, options.published):
-        raise UserError(f"cannot write {options.output}: name another file, one that ends in .safetensors")
-    networks, source = read(path)
+    path = mapping.published_file(options)
+    if not path.suffix and not path.exists():  # snap-0, of which nothing is there: its index is missed
+        path = path.with_name(f"{path.name}.index")
+    networks, source = read(path, options)
     if options.colours != "auto":
         source = replace(source, colours=options.colours)
+    else:
+        print(f"assumed: colours {source.colours}, as in that code; --colours if they were trained with another order")
     return write(networks, source, path, options.output)
 
 
-def checkpoint_in(path: Path) -> Path:
-    """The checkpoint that a folder, or the list in it, stands for; any other path as it is.
-
-    Raises:
-        UserError: the folder holds no index, or more than one and no list.
-    """
-    folder = path.parent if path.name in LISTS and not path.is_dir() else path
-    if not folder.is_dir():
-        return path
-    for text in (folder / name for name in LISTS if (folder / name).is_file()):
-        listed = re.search(r'^model_checkpoint_path: *"(.*[/\\])?(.+)"', text.read_text(errors="replace"), re.MULTILINE)
-        if listed:
-            return folder / f"{listed[2]}.index"
-    found = sorted(folder.glob("*.index"))
-    if not found:
-        raise UserError(
-            f"there is no .index file in {folder}, such as snap-0.index; a TensorFlow checkpoint has one beside its "
-            ".data files"
-        )
-    if len(found) > 1:
-        raise UserError(f"{folder} holds {len(found)} checkpoints; name one of them, such as {found[-1]}")
-    return found[0]
-
-
-def read(path: Path) -> tuple[dict, Source]:
+def read(path: Path, options: Options) -> tuple[dict, Source]:
     """The networks that a file holds. Every tensor finds its place, or is known to serve training only."""
-    missing_index = not path.suffix and not path.exists()  # snap-0
-    tensors = read_checkpoint(path) if is_checkpoint(path) or missing_index else read_published(path)
+    tensors = mapping.read_tensors(path)
     left_out = [name for name in tensors if TRAINING.fullmatch(name) or name.endswith(CONSTANT)]
     bare = {name: WRAPPER.sub("", name) for name in tensors if name not in left_out}
     given = {bare[name]: tensors[name] for name in bare}
     if len(given) < len(bare):
         raise UserError(f"{path} holds two networks of the same names")
-    sources = recognise(given, path)
-    source, number = next(iter(sources.values())), len(given)
-    print(f"recognised: {source.codebase}, {number} tensors; licence: {source.licence}")
-    networks = {kind: build(kind, source, given, path) for kind in sources}
-    if given:
-        raise UserError(f"{path} holds tensors that belong to no layer: {listing(given)}")
-    left_out = sorted({re.split(r"[./]", name)[-1] for name in left_out})
-    print(f"mapped: {number} tensors; left out: {', '.join(left_out) or 'none'}")
+    sources = settle(recognise(given, path), options)
+    source, count = next(iter(sources.values())), len(given)
+    mapping.print_recognised(source, count)
+    attention = source.attention if options.attention == "auto" else options.attention
+    networks = {kind: build(kind, source, given, path, ATTENTIONS[attention]) for kind in sources}
+    mapping.finish(given, count, left_out, path)
     return networks, source
-
-
-def listing(names: Iterable[str]) -> str:
-    """The first few names."""
-    names = list(names)
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
 # ---- what the file holds
@@ -203,6 +207,31 @@ def recognise(given: Tensors, path: Path) -> dict[str, Source]:
     if len(set(found.values())) > 1:
         raise UserError(f"{path} holds networks of {' and of '.join(source.codebase for source in found.values())}")
     return found
+
+
+def settle(sources: dict[str, Source], options: Options) -> dict[str, Source]:
+    """The codebases with what the tensors do not tell: the flags' word for it, or what is assumed, which is printed.
+
+    Raises:
+        UserError: a flag contradicts what is known of a codebase, or is for a network that is not there.
+    """
+    source = next(iter(sources.values()))
+    if sources == {"discriminator": NIPPONJO_TF}:  # both of nipponjo's codes name their tensors so
+        if options.padding == "symmetric":
+            sources = {"discriminator": NIPPONJO}
+        elif options.padding == "auto":
+            print("assumed: padding same, of networks_tf; --padding symmetric if the discriminator is of networks")
+    elif options.padding not in ("auto", source.padding):
+        raise UserError(f"--padding {options.padding}: the layers of {source.codebase} have {source.padding}")
+    if options.attention != "auto":
+        if "generator" not in sources:
+            raise UserError(f"--attention {options.attention}: a discriminator has no attention")
+    elif "generator" in sources and source.attention == "networks_tf":
+        print(
+            "assumed: attention as networks_tf computes it, neighbours not fused and the mask reduced in one step; "
+            "--attention release if the weights were made from the release, which trained with its own"
+        )
+    return sources
 
 
 def recognise_arguments(kind: str, source: Source, given: Tensors, path: Path) -> dict:
@@ -246,39 +275,20 @@ def first_convolutions(kind: str, source: Source, given: Tensors) -> tuple[str, 
 # ---- names and shapes
 
 
-def generator_layers(base: int, inputs: int) -> dict[str, tuple[int, ...]]:
-    """Our convolutions and the shapes of their weights, without building them: what is wrong may be so by gigabytes."""
-    found = {}
-
-    def add(stage: str, rows: list, channels: int) -> int:
-        for name, kernel, _, times in rows:
-            width = int(times * base)
-            found[f"{stage}.{name}"] = (2 * width, channels, kernel, kernel)
-            channels = width
-        return channels
-
-    found["coarse.conv17"] = (3, add("coarse", COARSE_ROWS, inputs), 3, 3)
-    dilated, matched = add("refine", DILATED_ROWS, 3), add("refine", MATCHED_ROWS, 3)
-    attended = add("refine", ATTENDED_ROWS, matched)
-    found["refine.allconv17"] = (3, add("refine", MERGED_ROWS, dilated + attended), 3, 3)
-    return found
-
-
 def generator_names(source: Source, given: Tensors) -> dict[str, str]:
     """Our convolutions -> the published ones."""
-    layers = list(generator_layers(2, 5))
-    published = [layer.partition(".")[2] for layer in layers]
+    published = [layer.partition(".")[2] for layer in LAYERS]
     if source is RELEASE:
         inside = [f"/{name}_conv" if name.endswith("_upsample") else "" for name in published]
-        return {layer: f"inpaint_net/{a}{b}" for layer, a, b in zip(layers, published, inside, strict=True)}
+        return {layer: f"inpaint_net/{a}{b}" for layer, a, b in zip(LAYERS, published, inside, strict=True)}
     if source is NIPPONJO:
         published = nipponjo_names(given)
     elif source is ARTICLE:
-        published = [article_name(layer) for layer in layers]
-    inside = [".conv.conv" if layer.endswith("_upsample") else ".conv" for layer in layers]
+        published = [article_name(layer) for layer in LAYERS]
+    inside = [".conv.conv" if layer.endswith("_upsample") else ".conv" for layer in LAYERS]
     if source is ARTICLE:  # convolves to RGB without a layer of its own
-        inside = [part * (not layer.endswith("conv17")) for layer, part in zip(layers, inside, strict=True)]
-    return {layer: a + b for layer, a, b in zip(layers, published, inside, strict=True)}
+        inside = [part * (not layer.endswith("conv17")) for layer, part in zip(LAYERS, inside, strict=True)]
+    return {layer: a + b for layer, a, b in zip(LAYERS, published, inside, strict=True)}
 
 
 def nipponjo_names(given: Tensors) -> list[str]:
@@ -311,6 +321,8 @@ def discriminator_names(source: Source, given: Tensors) -> list[dict[str, str]]:
         layer, parts = "discriminator/sn_patch_gan/conv{}/", ("kernel", "bias", "kernel_sn/u")
     elif source is ARTICLE:
         layer, parts = "dislayer.conv{}.snconv.module.", ("weight_bar", "bias", "weight_u", "weight_v")
+    elif source is MMAGIC:
+        layer, parts = "conv{}.conv.", ("weight_orig", "bias", "weight_u", "weight_v")
     elif any(".parametrizations." in name for name in given):
         layer, inside = "conv{}.conv_sn.", "parametrizations.weight."
         parts = (f"{inside}original", "bias", f"{inside}0._u", f"{inside}0._v")
@@ -320,16 +332,16 @@ def discriminator_names(source: Source, given: Tensors) -> list[dict[str, str]]:
     return [{our: layer.format(n) + part for our, part in zip(ours, parts, strict=False)} for n in range(1, 7)]
 
 
-def places(kind: str, source: Source, arguments: dict, given: Tensors) -> dict[str, Place]:
+def places(kind: str, source: Source, arguments: dict, given: Tensors, path: Path) -> dict[str, Place]:
     """Our tensors -> the published ones."""
     base, guided, found = arguments["base_channels"], arguments["guided"], {}
     if kind == "generator":
-        weight, bias = ("/kernel", "/bias") if source is RELEASE else (".weight", ".bias")
-        names = generator_names(source, given)
-        for layer, shape in generator_layers(base, 6 if guided and source.inputs == "official" else 5).items():
-            ours = layer if layer.endswith("conv17") else f"{layer}.conv"
-            found[f"{ours}.weight"] = names[layer] + weight, published_shape(source, shape)
-            found[f"{ours}.bias"] = names[layer] + bias, shape[:1]
+        names, mark = generator_names(source, given), "/" if source is RELEASE else "."
+        parts = {"weight": "kernel" if source is RELEASE else "weight", "bias": "bias"}
+        for ours, shape in mapping.shapes_of(Generator, arguments, path).items():
+            layer, _, part = ours.rpartition(".")
+            name = names[layer.removesuffix(".conv")] + mark + parts[part]
+            found[ours] = name, published_shape(source, shape)
         return found
     channels = 5 if guided else 4
     for n, (times, names) in enumerate(zip((1, 2, 4, 4, 4, 4), discriminator_names(source, given), strict=True), 1):
@@ -347,37 +359,32 @@ def places(kind: str, source: Source, arguments: dict, given: Tensors) -> dict[s
 
 def published_shape(source: Source, shape: tuple[int, ...]) -> tuple[int, ...]:
     """What the shape of one of our kernels is in its file."""
-    return (*shape[2:], shape[1], shape[0]) if source is RELEASE else shape
+    return (*shape[2:], shape[1], shape[0]) if source is RELEASE and len(shape) == 4 else shape
 
 
 # ---- networks
 
 
-def build(kind: str, source: Source, given: Tensors, path: Path):
+def build(kind: str, source: Source, given: Tensors, path: Path, attention: dict):
     """One of our networks from its tensors, which are taken out of `given`.
+
+    Args:
+        attention: the generator's arguments for it.
 
     Raises:
         UserError: a tensor is missing or misshapen.
     """
-    arguments = recognise_arguments(kind, source, given, path)
-    print(f"{kind}: " + ", ".join(f"{name} {value}" for name, value in arguments.items()))
+    arguments = recognise_arguments(kind, source, given, path) | (attention if kind == "generator" else {})
+    mapping.print_arguments(kind, arguments)
     tensors = {}
-    for ours, (published, wanted) in places(kind, source, arguments, given).items():
-        if published not in given:
-            raise UserError(f"{path} lacks the tensor {published}")
-        array = given.pop(published)
-        if array.shape != wanted:
-            raise UserError(f"{path}: {published} has shape {list(array.shape)}, its place asks {list(wanted)}")
-        if array.dtype.kind != "f":
-            raise UserError(f"{path}: {published} holds {array.dtype} numbers, which no weights are")
+    for ours, (published, wanted) in places(kind, source, arguments, given, path).items():
+        array = take(given, published, path, wanted)
         if source is RELEASE and array.ndim == 4:
             array = array.transpose(3, 2, 0, 1)
-        tensors[ours] = np.ascontiguousarray(array.ravel() if ours.endswith(("_u", "_v")) else array)
+        tensors[ours] = array.ravel() if ours.endswith(("_u", "_v")) else array
     if kind == "discriminator":
         complete_norms(tensors)
-    network = NETWORKS[kind](**arguments)
-    load_network(network, {f"{kind}.{name}": array for name, array in tensors.items()}, kind, path)
-    return network
+    return fill(NETWORKS[kind](**arguments), kind, tensors, path)
 
 
 def complete_norms(tensors: Tensors) -> None:
@@ -394,26 +401,37 @@ def complete_norms(tensors: Tensors) -> None:
 
 def write(networks: dict, source: Source, path: Path, output: Path) -> Path:
     """Writes the networks with what `infer`, `evaluate` and `train` must know, and prints how to use them."""
-    files = checkpoint_files(path) if is_checkpoint(path) else [path]
-    step = re.search(r"-(\d{1,12})(\.index|\.meta|\.data-.*)?$", path.name)
-    facts = {"paper": "deepfill", "preset": "", "step": int(step[1]) if step else 0}
-    facts |= {kind: network.arguments for kind, network in networks.items()}
-    facts |= {"image_px": TRAINING_PX, "crop": "center", "holes": "official", "colours": source.colours}
-    save_published(output, networks, facts, source.codebase, source.licence, files)
-    print(f"not in the file: the order of colours, taken as {source.colours}; --colours if another")
+    metadata = {"image_px": TRAINING_PX, "crop": "center", "holes": "official", "colours": source.colours}
+    mapping.write(output, "deepfill", networks, {"preset": "", **metadata}, source, path)
+    print(f"assumed: trained on images of {TRAINING_PX} px, as every published network")
     if "generator" in networks:
-        print(f"next: python -m deepfill.infer --weights {output} --input PHOTO --mask HOLE --output OUT.png")
-    guided = next(iter(networks.values())).arguments["guided"]
-    preset = "article" if source.gate_first else "paper-guided" if guided else "paper-places2"
-    starts = " ".join(f"--init-{kind} {output}" for kind in networks)
-    print(f"next: python -m deepfill.train {preset} --data-dir DIR {starts}")
+        mapping.print_infer("deepfill", output)
+    print(f"next: {train_command(networks, output)}")
     return output
+
+
+def train_command(networks: dict, output: Path) -> str:
+    """A `train` command that starts from the converted networks, with the flags in which they differ from its preset.
+
+    Networks of which one takes a sketch and the other none cannot be trained together: then the generator alone.
+    """
+    arguments = next(iter(networks.values())).arguments
+    fits = [kind for kind, network in networks.items() if network.arguments["guided"] == arguments["guided"]]
+    article = arguments.get("gate_first", arguments.get("slope") == ARTICLE.slope)
+    preset = "article" if article else "paper-guided" if arguments["guided"] else "paper-places2"
+    flags = []
+    if arguments["guided"] != PRESETS[preset][1].guided:
+        flags.append("--guided" if arguments["guided"] else "--no-guided")
+    if arguments["padding"] != PRESETS[preset][1].padding:
+        flags += ["--padding", arguments["padding"]]
+    starts = [word for kind in fits for word in (f"--init-{kind}", output)]
+    return next_command("deepfill.train", preset, "--data-dir", "DIR", *flags, *starts)
 
 
 @one_line_errors
 def main(argv: list[str] | None = None) -> Path:
     """The command line: PUBLISHED OUT.safetensors [--flag value …]."""
-    return convert(tyro.cli(Options, args=argv, prog="python -m deepfill.convert", description=__doc__))
+    return convert(parse(Options, argv, "python -m deepfill.convert", __doc__))
 
 
 if __name__ == "__main__":

@@ -2,102 +2,98 @@
 
 python -m deepfill.evaluate --weights WEIGHTS --data-dir DIR
 
-python -m deepfill.evaluate --weights WEIGHTS --data-dir DIR --masks area-40-50
+python -m deepfill.evaluate --weights WEIGHTS --data-dir DIR --mask area-40-50
 
 python -m deepfill.evaluate --weights GATED PARTIAL VANILLA --data-dir DIR
 """
+
+if not __package__:  # run as a file: modules are looked for at the repository's root, not in this folder
+    import sys
+    from pathlib import Path
+
+    here = Path(__file__).resolve().parent
+    sys.path[:] = [str(here.parent), *(entry for entry in sys.path if Path(entry).resolve() != here)]
 
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import tyro
 
-from common import evaluation
-from common.cityscapes import open_photos
-from common.config import at_least
-from common.device import open_device
-from common.errors import UserError, one_line_errors
-from common.images import from_network, to_network
-from deepfill.holes import KINDS
+from common.config import at_least, parse
+from common.datasets.image_folder import announce
+from common.datasets.paired_images import open_photos
+from common.errors import UserError
+from common.evaluation import comparison, protocol
+from common.evaluation.perceptual_metrics import PerceptualMetrics
+from common.imaging.transforms import from_network, to_network
+from common.runtime import memory
+from common.runtime.commands import one_line_errors
 from deepfill.infer import STRIDE, faster, load, predict
+from deepfill.masks import KINDS
 from deepfill.sketch import edges
 
 BATCH = 8
 OFFICIAL = "official"  # the release's training holes, which the common evaluation sets do not have
 
-# l1 in percent of the hole, PSNR and SSIM of the composite; or l1 and l2 in percent of the picture (the paper).
+# l1 in percent of the hole, PSNR and SSIM of the composite; or l1 and l2 in percent of the image (the paper).
 PUBLISHED = [
-    ("the paper, Places2, free-form", "l1 9.1 %, l2 1.6 %", "validation pictures of Places2, 256 px, its own holes"),
-    ("the paper, Places2, rectangles", "l1 8.6 %, l2 2.0 %", "the same pictures"),
+    ("the paper, Places2, free-form", "l1 9.1 %, l2 1.6 %", "validation images of Places2, 256 px, its own holes"),
+    ("the paper, Places2, rectangles", "l1 8.6 %, l2 2.0 %", "the same images"),
     ("MMagic, Places365, free-form", "l1 8.635 %, PSNR 22.398 dB, SSIM 0.815", "hole l1; its own training and holes"),
     ("MMagic, CelebA-HQ, free-form", "l1 5.411 %, PSNR 25.721 dB, SSIM 0.871", "hole l1; 256 px, its own holes"),
 ]
 
 
 @dataclass(frozen=True)
-class Options:
-    """Score a generator, beside Telea, Navier-Stokes and the mean colour."""
+class Options(comparison.Options):
+    """Score a generator on a numbered set of masks or on mask files, beside the baselines."""
 
+    # ---- data
     weights: tuple[Path, ...]
-    """what `train` or `convert` wrote; several are compared"""
-    data_dir: Path
-    """CelebA or any folder of pictures"""
-    split: str = "test"
-    """train, val or test"""
-    masks: str = "freeform"
-    """kind of holes: freeform, official (strokes and a rectangle), random (a rectangle), center, area-1-10 …
-    area-50-60, blocks, regions, noise"""
-    pairs: bool = False
-    """the data are pairs of photo and label (Cityscapes, facades): take their photos"""
-    limit: int = 250
-    """pictures to score"""
-    seed: int = 0
-    """number of the hole set"""
-    output: Path | None = None
-    """folder for scores.json and pictures.png; none prints only"""
-    device: str = "auto"
-    """auto, cpu, gpu or gpu:N"""
-    plain: bool = False
-    """the stock eager network; else, on a CPU and for much work, it is compiled"""
+    """Weights file that `train` or `convert` wrote; several are compared."""
+    mask: str = "freeform"
+    """The masks: freeform, official (strokes and a rectangle), random (a rectangle), center, blocks, regions, noise,
+    area-1-10 … area-50-60, lama-thin, lama-medium, lama-thick, or a folder of mask files."""
 
 
 def evaluate(options: Options) -> dict:
-    """Completes the pictures with the network and with the classical methods, and scores all alike.
+    """Completes the images with the network and with the baselines, and scores all alike.
 
-    Pictures are cut and resized to the network's size. The row `coarse` is the first stage's; of several networks only
+    Images are cut and resized to the network's size. The row `coarse` is the first stage's; of several networks only
     the second stages are scored. A guided network is given no sketch but in the row `sketched`: there Canny's lines of
     the truth, as in training.
 
     Returns:
         JSON values: rows (method -> score name -> [mean, standard error]), hole set, SHA-256, counts; under
-        "pictures" the arrays behind them: truth, holes and each method's completions.
+        "images" the arrays behind them: truth, holes and each method's completions.
     """
     at_least(options, limit=1, seed=0)
-    networks = load_all(options.weights)
-    if not options.plain:
+    networks, metrics = load_all(options.weights), PerceptualMetrics(options)
+    if not options.disable_cpu_layers:
         networks = {name: faster(network) for name, network in networks.items()}
-    facts = next(iter(networks.values())).facts
-    pictures = open_photos(options.data_dir, options.split, options.pairs)
-    images, holes = fixed_set(pictures, facts, options.masks, options.limit, options.seed)
-    both = {name: complete_all(network, images, holes) for name, network in networks.items()}
+    metadata = next(iter(networks.values())).metadata
+    dataset = open_photos(options.data_dir, options.split, options.pairs)
+    announce(dataset, options.data_dir, f"{dataset.split} images")
+    test = fixed_set(dataset, metadata, options.mask, options.limit, options.seed)
+    images, masks = test.images, test.masks
+    both = {name: complete_all(network, images, masks) for name, network in networks.items()}
     completed, columns = {name: refined for name, (_, refined) in both.items()}, list(networks)
     if len(networks) == 1:
         completed["coarse"], columns = both["ours"][0], ["coarse", "ours"]
         if networks["ours"].arguments["guided"]:
             lines = np.stack([edges(image) for image in images])
-            completed["sketched"] = complete_all(networks["ours"], images, holes, lines)[1]
+            completed["sketched"] = complete_all(networks["ours"], images, masks, lines)[1]
             columns.append("sketched")
-    completed |= evaluation.complete_classically(images, holes)
     return {
         "weights": [str(path) for path in options.weights],
-        "preset": facts["preset"],
-        "steps": facts["step"],
+        "preset": metadata["preset"],
+        "steps": metadata["step"],
         "columns": ["input", "Telea", *columns, "truth"],
         "data": str(options.data_dir),
-        "split": options.split,
-        **evaluation.scored(images, holes, completed, options.masks, options.seed),
+        "split": dataset.split,
+        "data_notes": dataset.notes,
+        **comparison.compare(test, completed, options, metrics, options.data_dir),
     }
 
 
@@ -105,7 +101,7 @@ def load_all(paths: tuple[Path, ...]) -> dict:
     """Networks by the name of their row: `ours`; or of several their kind of layers, or else their files' folders.
 
     Raises:
-        UserError: there is none, one is named twice, or they were trained on pictures of different sizes or crops.
+        UserError: there is none, one is named twice, or they were trained on images of different sizes or crops.
     """
     if not paths:
         raise UserError("--weights wants at least one file")
@@ -115,7 +111,7 @@ def load_all(paths: tuple[Path, ...]) -> dict:
     if len(networks) == 1:
         return {"ours": networks[0]}
     for key in ("image_px", "crop"):
-        seen = {network.facts[key] for network in networks}
+        seen = {network.metadata[key] for network in networks}
         if len(seen) > 1:
             raise UserError(
                 f"the weights were trained with {key} {', '.join(sorted(map(str, seen)))}; score them apart"
@@ -126,41 +122,38 @@ def load_all(paths: tuple[Path, ...]) -> dict:
     return dict(zip(map(str, paths), networks, strict=True))
 
 
-def fixed_set(pictures, facts: dict, kind: str, limit: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """The first `limit` readable pictures at the network's size, with their numbered holes.
-
-    Returns:
-        (images uint8 [N, side, side, 3], holes bool [N, side, side]).
-    """
-    side = facts["image_px"]
+def fixed_set(dataset, metadata: dict, kind: str, limit: int, seed: int = 0) -> comparison.EvaluationSet:
+    """The first `limit` readable images at the network's size, with their numbered masks or those of a folder."""
+    side = metadata["image_px"]
     if kind != OFFICIAL:
-        return evaluation.fixed_set(pictures, side, facts["crop"], kind, limit, seed)
-    images = evaluation.cut_pictures(pictures, side, facts["crop"], limit)
+        return comparison.open_set(dataset, side, metadata["crop"], kind, limit, seed)
+    test = comparison.open_set(dataset, side, metadata["crop"], "center", limit, seed)
     words = [zlib.crc32(kind.encode()), seed]
-    holes = [KINDS[kind](side, side, np.random.default_rng([*words, n, side])) for n in range(len(images))]
-    return images, np.stack(holes)
+    masks = [KINDS[kind](side, side, np.random.default_rng([*words, n, side])) for n in range(len(test.images))]
+    return comparison.with_masks(test, np.stack(masks), kind)
 
 
-def complete_all(network, images: np.ndarray, holes: np.ndarray, sketches: np.ndarray | None = None) -> tuple:
-    """Completes pictures of one size, in batches; known pixels stay as they are.
+@memory.names_images
+def complete_all(network, images: np.ndarray, masks: np.ndarray, sketches: np.ndarray | None = None) -> tuple:
+    """Completes images of one size, in batches; known pixels stay as they are.
 
     Args:
         images: uint8 [N, H, W, 3], H and W multiples of 8.
-        holes, sketches: bool [N, H, W].
+        masks, sketches: bool [N, H, W].
 
     Returns:
         The composites of both stages, coarse first, uint8 [N, H, W, 3].
     """
     if images.shape[1] % STRIDE or images.shape[2] % STRIDE:
-        raise ValueError(f"pictures of {images.shape[1]} x {images.shape[2]} px; sides must be multiples of {STRIDE}")
+        raise ValueError(f"images of {images.shape[1]} x {images.shape[2]} px; sides must be multiples of {STRIDE}")
     was_training = network.training
     network.eval()
     stages = [], []
     for start in range(0, len(images), BATCH):
         part = slice(start, start + BATCH)
-        maps = [each[part, None].astype(np.float32) for each in (holes, sketches) if each is not None]
+        maps = [each[part, None].astype(np.float32) for each in (masks, sketches) if each is not None]
         for stage, made in zip(stages, predict(network, to_network(images[part]), *maps), strict=True):
-            stage.append(np.where(holes[part, ..., None], from_network(made), images[part]))
+            stage.append(np.where(masks[part, ..., None], from_network(made), images[part]))
     if was_training:
         network.train()
     return tuple(np.concatenate(stage) for stage in stages)
@@ -168,24 +161,19 @@ def complete_all(network, images: np.ndarray, holes: np.ndarray, sketches: np.nd
 
 def table(result: dict) -> str:
     """The result as a Markdown table, with the published figures below."""
-    return evaluation.table(result, PUBLISHED)
+    return protocol.table(result, PUBLISHED)
 
 
-def write(result: dict, folder: Path) -> None:
-    """Writes scores.json and pictures.png."""
-    evaluation.write(result, folder, evaluation.sheet(result, result["columns"]))
+def write(result: dict, folder: Path, html: bool = False) -> None:
+    """Writes scores.json, scores.csv and images.png, and scores.html if wanted."""
+    protocol.write(result, folder, protocol.sheet(result, result["columns"]), html)
 
 
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
     """The command line."""
-    options = tyro.cli(Options, args=argv, prog="python -m deepfill.evaluate", description=__doc__)
-    open_device(options.device, options.plain)
-    result = evaluate(options)
-    print(table(result))
-    if options.output:
-        write(result, options.output)
-        print(f"\nwritten: {options.output / 'scores.json'}, {options.output / 'pictures.png'}")
+    options = parse(Options, argv, "python -m deepfill.evaluate", __doc__, limit=1, seed=0)
+    protocol.run(options, evaluate, table, lambda result, folder: write(result, folder, options.html))
 
 
 if __name__ == "__main__":

@@ -38,6 +38,6 @@ def flow_colours(offsets: np.ndarray) -> np.ndarray:
     strength = distance / max(distance.max(), 1e-9)
     place = np.arctan2(down, right) / (2 * np.pi) % 1 * len(wheel)
     first = np.floor(place).astype(int)
-    share = (place - first)[..., None]
-    hue = (1 - share) * wheel[first % len(wheel)] + share * wheel[(first + 1) % len(wheel)]
+    fraction = (place - first)[..., None]
+    hue = (1 - fraction) * wheel[first % len(wheel)] + fraction * wheel[(first + 1) % len(wheel)]
     return np.rint(255 - strength[..., None] * (255 - hue)).astype(np.uint8)

@@ -1,9 +1,9 @@
-"""Sketches that guide the completion (Sec. 3.5): lines of a photo for training, and those that a user drew.
+"""Sketches that guide the completion (Sec. 3.5): lines of a photo for training, and lines that a user drew.
 
-A sketch is bool [height, width], True on lines. The network looks at it inside the hole only.
+A sketch is bool [height, width], True on lines. The network sees it under the mask only.
 
 The paper takes lines of scenes from HED, a network for edges that we do not have, and of faces from landmarks. Here
-they come from Canny's detector, or from a folder with the edge pictures of whatever detector the user has.
+they come from Canny's detector, or from a folder with the edge images of whatever detector the user has.
 """
 
 import math
@@ -11,10 +11,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
 
 from common.errors import UserError
-from common.images import MAX_PIXELS, SUFFIXES
+from common.imaging.io import SUFFIXES, Levels, read_levels
+from common.imaging.transforms import Crop, crop_square
+from common.inpainting.pipeline import LINE_FRACTION
 
 BLUR_PX = 1.4  # standard deviation at 256 x 256 px, follows the root of the area; less draws hair and leaves
 THRESHOLD = 0.6  # of an edge map's answers, from where on they are lines [release]
@@ -22,9 +23,9 @@ FAINT_LEVELS, CLEAR_LEVELS = 19, 48  # of 255: the smallest step that continues 
 
 
 def edges(image: np.ndarray) -> np.ndarray:
-    """Lines of one pixel found by Canny's detector, not by the paper's HED: thinner, and more of them in texture.
+    """One-pixel lines from Canny's detector, not from the paper's HED: thinner, and more of them in texture.
 
-    The picture is blurred in proportion to its size, so that a face has the same lines at 64 and at 512 px. A line
+    The image is blurred in proportion to its size, so that a face has the same lines at 64 and at 512 px. A line
     starts where one of the colours steps by `CLEAR_LEVELS` and follows steps down to `FAINT_LEVELS`. On 256 x 256 px
     about 5 % of a face and 8 % of a street are lines.
 
@@ -39,7 +40,7 @@ def edges(image: np.ndarray) -> np.ndarray:
     kernel = cv2.getGaussianKernel(2 * reach + 1, deviation)
     blurred = cv2.sepFilter2D(image, cv2.CV_32F, kernel, kernel, borderType=cv2.BORDER_REPLICATE)
     # A step of one level, blurred, is answered by Sobel's filter with 4 times what the kernel has within two pixels.
-    # Made 32 for all kernels, since Canny takes whole numbers, and wide kernels would leave it but a few.
+    # Scaled to 32 for all kernels, since Canny takes integers and wide kernels would leave few of them.
     scale = 32 / (4 * float(kernel[reach : reach + 2].sum()))
     across, down = (cv2.Sobel(blurred, cv2.CV_32F, *axis, scale=scale) for axis in ((1, 0), (0, 1)))
     across, down = across.round().astype(np.int16), down.round().astype(np.int16)
@@ -50,57 +51,46 @@ def read_sketch(path: str | Path, height: int, width: int, threshold: float = TH
     """Reads drawn lines or an edge map (HED), whichever way round they are.
 
     * On a transparent layer, more than half of which is bare: whatever is painted is line, in any colour.
-    * Else, where more than half of the picture is bright, lines are dark on light paper; otherwise light on dark, as in
+    * Else, where more than half of the image is bright, lines are dark on light paper; otherwise light on dark, as in
       edge maps. Coloured lines count by their strongest channel. Rubbed-out parts of a paper have no lines.
-    * 8 and 16 bit, floats in 0..1, and files that hold only 0 and 1.
+    * Of any depth, as `image_files` reads it; files that hold only 0 and 1 mark lines by 1.
 
     Args:
-        height, width: the picture's size; the file must have the same.
+        height, width: the image's size; the file must have the same.
         threshold: a line is what is stronger than this, of 0..1. The release cuts HED's answers at 0.6.
 
     Returns:
         bool [height, width]; may be empty.
 
     Raises:
-        UserError: unreadable, or of another size than its picture.
+        UserError: unreadable, or of another size than its image.
     """
-    try:
-        with Image.open(path) as opened:
-            if opened.width * opened.height > MAX_PIXELS:
-                raise UserError(f"{path} is {opened.width} x {opened.height} px; the limit is {MAX_PIXELS:,} pixels")
-            strength = _strength(ImageOps.exif_transpose(opened))
-    except UserError:
-        raise
-    except Exception as problem:  # Pillow raises a dozen kinds of exception for broken files
-        reason = getattr(problem, "strerror", None) or f"not a picture, or a broken one ({problem})"
-        raise UserError(f"cannot read the sketch {path}: {reason}") from None
+    strength = _strength(read_levels(path, f"the sketch {path}"))
     if strength.shape != (height, width):
         raise UserError(
-            f"the sketch {path} is {strength.shape[1]} x {strength.shape[0]} px, but its picture is "
-            f"{width} x {height} px; draw the sketch at the picture's size"
+            f"the sketch {path} is {strength.shape[1]} x {strength.shape[0]} px, but its image is "
+            f"{width} x {height} px; draw the sketch at the image's size"
         )
     return strength > threshold
 
 
-def _strength(image: Image.Image) -> np.ndarray:
+def _strength(levels: Levels) -> np.ndarray:
     """How much of a line each pixel is: float [height, width] in 0..1."""
-    opaque = np.ones((image.height, image.width))
-    if "A" in image.mode or "transparency" in image.info:
-        image = image.convert("RGBA")
-        opaque = np.asarray(image)[:, :, 3] / 255
+    values, channels = levels.values / levels.full, levels.values.shape[2]
+    opaque = values[..., -1] if channels in (2, 4) else np.ones(values.shape[:2])
     if opaque.mean() < 0.5 and np.ptp(opaque) > 0:
         return opaque
-    deep = image.mode.startswith("I") or image.mode == "F"  # 16 bit or float, which convert() would clip
-    levels = np.asarray(image if deep else image.convert("RGB")).astype(np.float64).reshape(*opaque.shape, -1)
-    levels /= next((full for full in (1, 255) if levels.max() <= full), 65535)
+    colours = values[..., : 1 if channels <= 2 else 3]
+    if levels.full > 1 and colours.max() * levels.full == 1:  # 0/1 values instead of brightness
+        colours = colours * levels.full
     visible = opaque >= 0.5
-    dark_on_light = visible.any() and np.median(levels.mean(axis=2)[visible]) > 0.5
-    strength = 1 - levels.min(axis=2) if dark_on_light else levels.max(axis=2)
+    dark_on_light = visible.any() and np.median(colours.mean(axis=2)[visible]) > 0.5
+    strength = 1 - colours.min(axis=2) if dark_on_light else colours.max(axis=2)
     return np.where(visible, strength, 0)
 
 
 def edge_file(photo: str | Path, folder: str | Path) -> Path:
-    """The edge picture of a photo: `<name>_edge` in the folder, as the release calls it, or a file of the same name.
+    """The edge image of a photo: `<name>_edge` in the folder, as the release calls it, or a file of the same name.
 
     The suffix may differ from the photo's. The folder may be the photo's own, then only `<name>_edge` counts.
 
@@ -117,7 +107,13 @@ def edge_file(photo: str | Path, folder: str | Path) -> Path:
                 if path.is_file():
                     return path
     instead = "" if own_folder else f" or {photo.stem}.png"
-    raise UserError(f"{folder} has no edge picture of {photo.name}; call it {photo.stem}_edge.png{instead}")
+    raise UserError(f"{folder} has no edge image of {photo.name}; call it {photo.stem}_edge.png{instead}")
+
+
+def crop(lines: np.ndarray, crop: Crop, size_px: int, rng: np.random.Generator) -> np.ndarray:
+    """A sketch cut and resized as `crop_square` does its image, bool [size_px, size_px]."""
+    image = np.repeat(lines[..., None], 3, axis=2).astype(np.uint8) * 255
+    return crop_square(image, crop, size_px, rng)[..., 0] > 255 * LINE_FRACTION
 
 
 def drop(sketch: np.ndarray, rate: float, rng: np.random.Generator) -> np.ndarray:

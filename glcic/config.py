@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Literal
 
 from common.config import RunSettings
-from common.images import Crop
-from glcic.holes import Placement
+from common.imaging.transforms import Crop
+from glcic.masks import Placement
 from glcic.model import Output
 
 
@@ -14,59 +14,68 @@ from glcic.model import Output
 class Config(RunSettings):
     """Train GLCIC: completion network alone, then discriminators alone, then both (Algorithm 1)."""
 
-    total_steps: int = 500_000
-    """steps of all three phases together [Sec. 4: T_train]"""
-    completion_steps: int = 90_000
-    """T_C, first steps: the completion network alone, with the MSE loss [Sec. 4]"""
-    discriminator_steps: int = 10_000
-    """T_D, next steps: the discriminators alone; the rest trains both [Sec. 4]"""
-    batch_size: int = 96
-    """pictures per step [Sec. 4]"""
-
+    # ---- data
     image_px: int = 256
-    """side of the training pictures, a multiple of 4 [Sec. 3.3]"""
+    """Side of the training images in pixels, a multiple of 4 [Sec. 3.3]"""
     crop: Crop = "random"
-    """how a picture becomes a square: random and random160 as in the paper, squash as in the article [Sec. 4]"""
+    """How an image becomes a square: random and random160 as in the paper, squash as in the article [Sec. 4]"""
     flip: bool = False
-    """mirror half of the pictures [ours]"""
-    hole_px: tuple[int, int] = (96, 128)
-    """shortest and longest side of the training holes [Sec. 3.3]"""
+    """Mirror half of the images [ours]"""
+    pairs: bool = False
+    """Take the photos of pairs of photo and label (Cityscapes, facades) [ours]"""
+    mask_px: tuple[int, int] = (96, 128)
+    """Shortest and longest side of the training masks in pixels [Sec. 3.3]"""
     local_px: int = 128
-    """side of the patch that the local discriminator sees [Sec. 3.3]"""
+    """Side in pixels of the patch that the local discriminator sees [Sec. 3.3]"""
     placement: Placement = "paper"
-    """how hole and patches are placed; see holes.sample [Sec. 3.3]"""
+    """How masks and patches are placed, see masks.sample [Sec. 3.3]"""
 
+    # ---- model
     base_channels: int = 64
-    """outputs of each network's first layer; all widths follow [Table 1]"""
+    """Number of channels after the first layer (of each network); all widths follow [Table 1]"""
     global_convs: int = 6
-    """convolutions of the global discriminator, 5 or 6 [Table 2]"""
-    output: Output = "sigmoid"
-    """last function of the completion network [Sec. 3.2]"""
+    """Number of convolutions of the global discriminator, 5 or 6 [Table 2]"""
+    output_activation: Output = "sigmoid"
+    """Last function of the completion network [Sec. 3.2]"""
     mask_channel: bool = True
-    """give the hole to the completion network as its fourth input channel [Sec. 3.2]"""
+    """Give the mask to the completion network as its fourth input channel [Sec. 3.2]"""
     fill: Literal["mean", "grey"] = "mean"
-    """colour under the hole: the training set's mean, or mid grey [official code]"""
+    """Colour under the mask: the training set's mean, or mid grey [official code]"""
     norm_first: bool = True
-    """normalise before the ReLU (paper) or after it (otenim) [official weights]"""
+    """Normalise before the ReLU as in the paper, instead of after it as otenim does [official weights]"""
     norm_momentum: float = 0.9
-    """share of the running statistics that a step keeps [official code: Torch's 0.1]"""
+    """Fraction of its running statistics that a batch normalisation keeps in a step [official code: Torch's 0.1]"""
     norm_epsilon: float = 1e-5
-    """added to the variance [official code]"""
-
-    optimizer: Literal["adadelta", "adam"] = "adadelta"
-    """of both networks; adadelta has rho 0.9, epsilon 1e-6 [Sec. 4]"""
-    learning_rate: float = 1.0
-    """factor of the optimiser's step; 1 is plain ADADELTA [Sec. 4]"""
-    decay_steps: int = 0
-    """last steps, over which the learning rate falls evenly to zero; 0 keeps it [ours, D11]"""
-    adversarial_weight: float = 4e-4
-    """alpha of Eq. 4 [Sec. 4]"""
-    minimax: bool = False
-    """C minimises log(1 - D) as in Eq. 4, not -log D [D8]"""
-    init_completion: Path | None = None
-    """weights to start the completion network from; its arguments come from the file [ours]"""
+    """Constant that batch normalisations add to the variance [official code]"""
+    init_generator: Path | None = None
+    """Weights to start the generator from, here the completion network; its arguments come from the file [ours]"""
     init_discriminator: Path | None = None
-    """weights to start the discriminators from [ours]"""
+    """Weights to start the discriminator from [ours]"""
+
+    # ---- optimisation
+    total_steps: int = 500_000
+    """Number of optimisation steps of the whole run, all three phases together [Sec. 4: T_train]"""
+    completion_steps: int = 90_000
+    """Number of first steps (T_C) that train the completion network alone, with the reconstruction loss [Sec. 4]"""
+    discriminator_steps: int = 10_000
+    """Number of next steps (T_D) that train the discriminators alone; the rest trains both [Sec. 4]"""
+    batch_size: int = 96
+    """Number of images per step [Sec. 4]"""
+    optimizer: Literal["adadelta", "adam"] = "adadelta"
+    """Optimiser of both networks; adadelta has rho 0.9 and epsilon 1e-6 [Sec. 4]"""
+    learning_rate: float = 1.0
+    """Learning rate of the optimiser; 1 is plain ADADELTA [Sec. 4]"""
+    decay_steps: int = 0
+    """Number of last steps over which the learning rate falls linearly to zero; 0 keeps it [ours, D11]"""
+    reconstruction: Literal["mse", "l1"] = "mse"
+    """Norm of the reconstruction loss: mse is Eq. 2, l1 its absolute value [Sec. 3.4, D17]"""
+    average_decay: float = 0.0
+    """Decay of a moving average of the generator, here the completion network, which is saved in its place; 0 keeps
+    none [ours, D18]"""
+    adversarial_weight: float = 4e-4
+    """Weight of the adversarial loss (alpha of Eq. 4) [Sec. 4]"""
+    minimax: bool = False
+    """Train C to minimise log(1 - D) as in Eq. 4 instead of -log D [D8]"""
 
 
 PAPER = Config()
@@ -75,12 +84,12 @@ PAPER_CELEBA = replace(
     PAPER,
     image_px=160,  # Sec. 4.4: short side 160..178, random 160 x 160
     crop="random160",
-    hole_px=(48, 96),
+    mask_px=(48, 96),
     local_px=96,
     global_convs=5,
 )
 
-ARTICLE_EPOCH_STEPS = 192_469 // 64  # the article trains on 95 % of CelebA's 202,599 pictures and drops the rest of 64
+ARTICLE_EPOCH_STEPS = 192_469 // 64  # the article trains on 95 % of CelebA's 202,599 images and drops the rest of 64
 
 ARTICLE = replace(
     PAPER,
@@ -90,10 +99,10 @@ ARTICLE = replace(
     batch_size=64,
     image_px=128,
     crop="squash",
-    hole_px=(24, 48),
+    mask_px=(24, 48),
     local_px=64,
     placement="article",
-    output="tanh",
+    output_activation="tanh",
     fill="grey",  # with the mask as a fourth channel, which the article forgot (D7)
     norm_momentum=0.99,
     norm_epsilon=1e-3,
@@ -111,7 +120,7 @@ CPU = replace(
     image_px=96,
     crop="square178",
     flip=True,
-    hole_px=(28, 48),
+    mask_px=(28, 48),
     local_px=48,
     base_channels=24,
     optimizer="adam",  # D12
@@ -127,7 +136,7 @@ QUICK = replace(
     completion_steps=900,
     discriminator_steps=40,
     image_px=64,
-    hole_px=(16, 32),
+    mask_px=(16, 32),
     local_px=32,
     base_channels=20,
     decay_steps=700,
@@ -141,7 +150,7 @@ TINY = replace(  # for tests: seconds
     discriminator_steps=2,
     batch_size=4,
     image_px=32,
-    hole_px=(8, 16),
+    mask_px=(8, 16),
     local_px=16,
     base_channels=8,
     decay_steps=2,
@@ -149,7 +158,7 @@ TINY = replace(  # for tests: seconds
 
 PRESETS = {
     "quick": ("drawn faces at 64 px: minutes on two processor cores, needs no data", QUICK),
-    "cpu": ("CelebA or your own pictures at 96 px, small networks: under an hour on two cores", CPU),
+    "cpu": ("CelebA or your own images at 96 px, small networks: under an hour on two cores", CPU),
     "article": ("the article's settings with its mistakes mended: CelebA at 128 px, one GPU", ARTICLE),
     "paper-celeba": ("the paper's settings for CelebA at 160 px", PAPER_CELEBA),
     "paper": ("the paper's settings for Places2 at 256 px", PAPER),

@@ -1,20 +1,28 @@
 """Scores a completion network on a numbered set of holes, beside the classical methods.
 
-python -m glcic.evaluate --weights WEIGHTS --data-dir DIR --masks random
+python -m glcic.evaluate --weights WEIGHTS --data-dir DIR --mask random
 """
+
+if not __package__:  # run as a file: modules are looked for at the repository's root, not in this folder
+    import sys
+    from pathlib import Path
+
+    here = Path(__file__).resolve().parent
+    sys.path[:] = [str(here.parent), *(entry for entry in sys.path if Path(entry).resolve() != here)]
 
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import tyro
 
-from common import evaluation
-from common.config import at_least
-from common.device import open_device
-from common.errors import one_line_errors
-from common.image_folder import open_pictures
-from common.images import from_network, to_network
+from common.config import at_least, parse
+from common.datasets.image_folder import announce
+from common.datasets.paired_images import open_photos
+from common.evaluation import comparison, protocol
+from common.evaluation.perceptual_metrics import PerceptualMetrics
+from common.imaging.transforms import from_network, to_network
+from common.runtime import memory
+from common.runtime.commands import one_line_errors
 from glcic.infer import faster, load
 
 import paddle
@@ -38,62 +46,51 @@ PUBLISHED = [
 
 
 @dataclass(frozen=True)
-class Options:
-    """Score a network on a numbered set of holes, beside Telea, Navier-Stokes and the mean colour."""
+class Options(comparison.Options):
+    """Score a network on a numbered set of masks or on mask files, beside the baselines."""
 
-    weights: Path
-    """what `train` or `convert` wrote"""
-    data_dir: Path
-    """CelebA or any folder of pictures"""
-    split: str = "test"
-    """train, val or test"""
-    masks: str = "random"
-    """kind of holes: center, random, freeform, blocks, regions, noise, area-1-10, area-10-20 … area-50-60"""
-    limit: int = 250
-    """pictures to score"""
-    seed: int = 0
-    """number of the hole set"""
-    output: Path | None = None
-    """folder for scores.json and pictures.png; none prints only"""
-    device: str = "auto"
-    """auto, cpu, gpu or gpu:N"""
-    plain: bool = False
-    """the stock eager network; else, on a CPU and for much work, it is compiled"""
+    # ---- data
+    mask: str = "random"
+    """The masks: center, random, freeform, blocks, regions, noise, area-1-10 … area-50-60, lama-thin, lama-medium,
+    lama-thick, or a folder of mask files."""
 
 
 def evaluate(options: Options) -> dict:
-    """Completes the pictures with the network and with the classical methods, and scores all alike.
+    """Completes the images with the network and with the baselines, and scores all alike.
 
-    Pictures are cut and resized to the network's training size, and scored as uint8 composites.
+    Images are cut and resized to the network's training size, and scored as uint8 composites.
 
     Returns:
-        JSON values: what was scored, and `evaluation.scored`, which says more.
+        JSON values: what was scored, and `comparison.compare`, which says more.
     """
     at_least(options, limit=1, seed=0)
-    network = load(options.weights)
-    network = network if options.plain else faster(network)
-    facts = network.facts
-    pictures = open_pictures(options.data_dir, options.split)
-    images, holes = evaluation.fixed_set(
-        pictures, facts["image_px"], facts["crop"], options.masks, options.limit, options.seed
+    network, metrics = load(options.weights), PerceptualMetrics(options)
+    network = network if options.disable_cpu_layers else faster(network)
+    metadata = network.metadata
+    dataset = open_photos(options.data_dir, options.split, options.pairs)
+    announce(dataset, options.data_dir, f"{dataset.split} images")
+    test = comparison.open_set(
+        dataset, metadata["image_px"], metadata["crop"], options.mask, options.limit, options.seed
     )
-    completed = {"ours": complete_all(network, images, holes), **evaluation.complete_classically(images, holes)}
+    completed = {"ours": complete_all(network, test.images, test.masks)}
     return {
         "weights": str(options.weights),
-        "preset": facts["preset"],
-        "steps": facts["step"],
+        "preset": metadata["preset"],
+        "steps": metadata["step"],
         "data": str(options.data_dir),
-        "split": options.split,
-        **evaluation.scored(images, holes, completed, options.masks, options.seed),
+        "split": dataset.split,
+        "data_notes": dataset.notes,
+        **comparison.compare(test, completed, options, metrics, options.data_dir),
     }
 
 
-def complete_all(network, images: np.ndarray, holes: np.ndarray) -> np.ndarray:
-    """Completes pictures of the network's own size, in batches; known pixels stay as they are.
+@memory.names_images
+def complete_all(network, images: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """Completes images of the network's own size, in batches; known pixels stay as they are.
 
     Args:
         images: uint8 [N, side, side, 3].
-        holes: bool [N, side, side].
+        masks: bool [N, side, side].
 
     Returns:
         uint8 [N, side, side, 3].
@@ -102,11 +99,11 @@ def complete_all(network, images: np.ndarray, holes: np.ndarray) -> np.ndarray:
     network.eval()
     completed = []
     for start in range(0, len(images), BATCH):
-        image, hole = images[start : start + BATCH], holes[start : start + BATCH]
+        image, mask = images[start : start + BATCH], masks[start : start + BATCH]
         with paddle.no_grad():
-            mask = paddle.to_tensor(hole[:, None].astype(np.float32))
-            predicted = from_network(network(paddle.to_tensor(to_network(image)), mask).numpy())
-        completed.append(np.where(hole[..., None], predicted, image))
+            window_mask = paddle.to_tensor(mask[:, None].astype(np.float32))
+            predicted = from_network(network(paddle.to_tensor(to_network(image)), window_mask).numpy())
+        completed.append(np.where(mask[..., None], predicted, image))
     if was_training:
         network.train()
     return np.concatenate(completed)
@@ -115,13 +112,11 @@ def complete_all(network, images: np.ndarray, holes: np.ndarray) -> np.ndarray:
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
     """The command line."""
-    options = tyro.cli(Options, args=argv, prog="python -m glcic.evaluate", description=__doc__)
-    open_device(options.device, options.plain)
-    result = evaluate(options)
-    print(evaluation.table(result, PUBLISHED))
-    if options.output:
-        evaluation.write(result, options.output, evaluation.sheet(result))
-        print(f"\nwritten: {options.output / 'scores.json'}, {options.output / 'pictures.png'}")
+    options = parse(Options, argv, "python -m glcic.evaluate", __doc__, limit=1, seed=0)
+    protocol.run(
+        options, evaluate, lambda result: protocol.table(result, PUBLISHED),
+        lambda result, folder: protocol.write(result, folder, protocol.sheet(result), options.html),
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

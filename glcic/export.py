@@ -5,57 +5,31 @@ python -m glcic.export --weights WEIGHTS --output FOLDER
 python -m glcic.export --weights WEIGHTS --output FOLDER --format onnx
 """
 
-from dataclasses import dataclass
-from pathlib import Path
+if not __package__:  # run as a file: modules are looked for at the repository's root, not in this folder
+    import sys
+    from pathlib import Path
 
-import tyro
+    here = Path(__file__).resolve().parent
+    sys.path[:] = [str(here.parent), *(entry for entry in sys.path if Path(entry).resolve() != here)]
 
-from common import exported
-from common.device import open_device
-from common.errors import one_line_errors
-from common.exported import Format
+from common.config import ExportSettings as Options
+from common.deploy import export as exported
+from common.runtime.commands import one_line_errors
 from glcic.infer import load
-
-import paddle
-
-
-@dataclass(frozen=True)
-class Options:
-    """Write the network as a Paddle Inference or ONNX model and compare it with the original."""
-
-    weights: Path
-    """what `train` or `convert` wrote"""
-    output: Path
-    """folder for completion.json (.pdmodel of Paddle 2) and completion.pdiparams, or for completion.onnx"""
-    format: Format = "paddle"
-    """paddle: a Paddle Inference model; onnx: for other runtimes, by paddle2onnx (pip install -e ".[export]")"""
-    device: str = "auto"
-    """auto, cpu, gpu or gpu:N"""
 
 
 def export(options: Options) -> float | None:
-    """Exports with free batch and picture size; returns the largest difference from the eager network."""
+    """Exports with free batch and image size; returns the largest difference from the eager network."""
     network = load(options.weights)
-    side = network.facts["image_px"]
-    return exported.export(
-        network, options.output, "completion", random_inputs, [(side, side), (side + 8, side - 4)], options.format
-    )
-
-
-def random_inputs(batch: int, height: int, width: int) -> list:
-    """A picture and a mask such as `infer` gives to the network."""
-    image = paddle.uniform([batch, 3, height, width], min=-1.0, max=1.0)
-    mask = paddle.zeros([batch, 1, height, width])
-    mask[:, :, height // 4 : height // 2, width // 4 : width // 2] = 1
-    return [image, mask]
+    side = network.metadata["image_px"]
+    sides = [(side, side), (side + 8, side - 4)]
+    return exported.write(network, options, "completion", exported.image_and_mask, sides)
 
 
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
     """The command line."""
-    options = tyro.cli(Options, args=argv, prog="python -m glcic.export", description=__doc__)
-    open_device(options.device)
-    export(options)
+    exported.command(Options, argv, "glcic", __doc__, export)
 
 
 if __name__ == "__main__":

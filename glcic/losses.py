@@ -4,16 +4,19 @@ import paddle
 from paddle.nn import functional
 
 
-def completion_loss(completed, image, mask):
-    """Weighted MSE, Eq. 2: || M * (C(x, M) - x) ||^2, with M = 1 in the hole. Known pixels do not count.
+def completion_loss(completed, image, mask, norm: str = "mse"):
+    """Weighted MSE, Eq. 2: || M * (C(x, M) - x) ||^2, with M = 1 where the image is missing.
 
-    The norm is written as a mean over all pixels and channels of the picture, on the [0, 1] scale, so that the weight
-    alpha = 4e-4 of the adversarial term means the same at every picture size (D9).
+    The norm is written as a mean over all pixels and channels of the image, on the [0, 1] scale, so that the weight
+    alpha = 4e-4 of the adversarial term means the same at every image size (D9).
 
     Args:
         completed, image: float32 [N, 3, H, W] in [-1, 1].
         mask: float32 [N, 1, H, W].
+        norm: `mse` is Eq. 2; `l1` takes the absolute value in place of the square (D17).
     """
+    if norm == "l1":
+        return ((completed - image) * mask).abs().mean() / 2
     return paddle.square((completed - image) * mask).mean() / 4
 
 

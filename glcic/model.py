@@ -25,7 +25,7 @@ COMPLETION_ROWS = [
     ("conv10", 3, 1, 1, 32),
     ("conv11", 3, 1, 1, 3),
 ]
-STRIDE = 4  # the bottleneck is a quarter of each side: pictures must be multiples of this
+STRIDE = 4  # the bottleneck is a quarter of each side: images must be multiples of this
 
 # Table 2: outputs of the 5x5, stride-2 convolutions; the local discriminator has the first five.
 DISCRIMINATOR_OUTPUTS = [64, 128, 256, 512, 512, 512]
@@ -38,7 +38,7 @@ class ConvBlock(nn.Layer):
 
     Padding is written out. Paddle's padding="SAME" would silently set the dilation back to 1 (D1), and conv7 has its
     padding too, so that both transposed convolutions have the paper's 4x4 kernel (D5). Normalisation is over channels,
-    not over picture rows as in the article (D2).
+    not over image rows as in the article (D2).
     """
 
     def __init__(self, inputs, outputs, kernel, dilation, stride, *, norm_first, bias, momentum, epsilon):
@@ -60,19 +60,19 @@ class ConvBlock(nn.Layer):
 
 
 class CompletionNetwork(nn.Layer):
-    """Fills the hole of a picture (Sec. 3.2, Table 1). Fully convolutional: any sides that are multiples of 4.
+    """Inpaints an image (Sec. 3.2, Table 1). Fully convolutional: sides may be any multiples of 4.
 
-    One network serves the paper, the article and the published weights of three codebases; what differs between them
-    is an argument. The picture comes and goes in [-1, 1]; with a sigmoid output the network computes in [0, 1] inside.
+    One network serves the paper, the article and the published weights of three codebases; arguments select the
+    differences. Input and output are in [-1, 1]; with a sigmoid output the network computes in [0, 1] internally.
 
     Args:
         base_channels: outputs of the first layer; 64 in Table 1, all other widths follow in proportion.
         output: sigmoid (paper), tanh (article) or clamp (MMagic) after the last convolution.
-        mask_channel: whether the hole is given as the fourth input channel (paper) or not at all (article, D7).
-        subtract_mean: paper: the mean colour is subtracted and the hole is zero; False: the hole is the mean colour.
+        mask_channel: whether the mask is the fourth input channel (paper) or no input at all (article, D7).
+        subtract_mean: True (paper): subtract the mean colour, missing pixels are 0; False: they are the mean colour.
         norm_first: convolution, normalisation, ReLU (paper) or convolution, ReLU, normalisation (otenim).
         conv_bias: whether convolutions followed by a normalisation have a bias.
-        norm_momentum: share of the old running statistics that a step keeps.
+        norm_momentum: fraction of the old running statistics that a step keeps.
     """
 
     def __init__(
@@ -110,16 +110,16 @@ class CompletionNetwork(nn.Layer):
         self.conv11 = nn.Conv2D(channels, 3, 3, padding=1)
 
     def forward(self, image, mask):
-        """Predicts the whole picture; the colours under the hole are not looked at.
+        """Predicts the whole image; colours under the mask are ignored.
 
         Args:
             image: float32 [N, 3, H, W] in [-1, 1], H and W multiples of 4.
-            mask: float32 [N, 1, H, W], 1 in the hole and 0 elsewhere.
+            mask: float32 [N, 1, H, W], 1 where the image is missing.
 
         Returns:
             float32 [N, 3, H, W] in [-1, 1], not yet composited with the known pixels.
         """
-        unit = 0.5 if self.output == "sigmoid" else 1.0  # one step of [-1, 1] in the range computed in
+        unit = 0.5 if self.output == "sigmoid" else 1.0  # scale from [-1, 1] to the range computed in
         if self.subtract_mean:
             x = (image - self.mean_colour) * (1 - mask) * unit
         else:
@@ -135,22 +135,21 @@ class CompletionNetwork(nn.Layer):
 
 
 def composite(image, completed, mask):
-    """Known pixels from the picture, the hole from the network: what the discriminators see."""
+    """Known pixels from the image, missing ones from the network: what the discriminators see."""
     return image * (1 - mask) + completed * mask
 
 
 class DiscriminatorTower(nn.Layer):
     """One discriminator of Table 2: 5x5 convolutions of stride 2, then one fully connected layer."""
 
-    def __init__(
-        self, side_px: int, convs: int, base_channels: int, conv_bias: bool, feature_relu: bool, norm_first: bool
-    ):
+    def __init__(self, side_px: int, convs: int, base_channels: int, conv_bias: bool, feature_relu: bool,
+                 norm_first: bool, momentum: float, epsilon: float):  # fmt: skip
         super().__init__()
         blocks, channels, side = [], 3, side_px
         for outputs in DISCRIMINATOR_OUTPUTS[:convs]:
             width = outputs * base_channels // 64
             conv = nn.Conv2D(channels, width, 5, stride=2, padding=2, bias_attr=None if conv_bias else False)
-            rest = [("norm", nn.BatchNorm2D(width)), ("relu", nn.ReLU())]
+            rest = [("norm", nn.BatchNorm2D(width, momentum=momentum, epsilon=epsilon)), ("relu", nn.ReLU())]
             blocks.append(nn.Sequential(("conv", conv), *(rest if norm_first else rest[::-1])))
             channels, side = width, (side + 1) // 2
         self.convs = nn.Sequential(*blocks)
@@ -164,18 +163,19 @@ class DiscriminatorTower(nn.Layer):
 
 
 class Discriminator(nn.Layer):
-    """Global and local discriminator and the layer that joins them (Sec. 3.3, Table 2).
+    """Global and local discriminator and their fusion layer (Sec. 3.3, Table 2).
 
-    One object sees real and completed pictures (D3).
+    One object judges real and completed images (D3).
 
     Args:
-        global_px, local_px: sides of the picture and of the patch; 256 and 128 in the paper, 160 and 96 for CelebA,
+        global_px, local_px: sides of the image and of the patch; 256 and 128 in the paper, 160 and 96 for CelebA,
             128 and 64 in the article.
         global_convs: 6 in the paper and the article, 5 for CelebA. The local discriminator always has 5.
         base_channels: outputs of the first layer, 64 in Table 2.
-        feature_relu: a ReLU on the two feature vectors before they are joined (otenim, MMagic).
+        feature_relu: a ReLU on the two feature vectors before their concatenation (otenim, MMagic).
         norm_first: as in the completion network.
-        unit_range: the towers compute in [0, 1], as otenim's do; the pictures come in [-1, 1] all the same.
+        unit_range: the towers compute in [0, 1], as otenim's do; the input is in [-1, 1] either way.
+        norm_momentum, norm_epsilon: as in the completion network; the defaults of files that lack them.
     """
 
     def __init__(
@@ -188,20 +188,28 @@ class Discriminator(nn.Layer):
         feature_relu: bool = False,
         norm_first: bool = True,
         unit_range: bool = False,
+        norm_momentum: float = 0.9,
+        norm_epsilon: float = 1e-5,
     ):
         super().__init__()
-        tower = (base_channels, conv_bias, feature_relu, norm_first)
+        self.arguments = {
+            "global_px": global_px, "local_px": local_px, "global_convs": global_convs,
+            "base_channels": base_channels, "conv_bias": conv_bias, "feature_relu": feature_relu,
+            "norm_first": norm_first, "unit_range": unit_range, "norm_momentum": norm_momentum,
+            "norm_epsilon": norm_epsilon,
+        }  # fmt: skip
+        tower = (base_channels, conv_bias, feature_relu, norm_first, norm_momentum, norm_epsilon)
         self.unit_range = unit_range
         self.global_tower = DiscriminatorTower(global_px, global_convs, *tower)
         self.local_tower = DiscriminatorTower(local_px, 5, *tower)
         self.fusion = nn.Linear(2 * 16 * base_channels, 1)
 
     def forward(self, image, patch):
-        """Judges pictures.
+        """Judges images.
 
         Args:
             image: float32 [N, 3, global_px, global_px] in [-1, 1].
-            patch: float32 [N, 3, local_px, local_px] in [-1, 1], cut from the image around the hole.
+            patch: float32 [N, 3, local_px, local_px] in [-1, 1], cropped from the image around the mask.
 
         Returns:
             float32 [N, 1], logits: the paper's probability of being real is their sigmoid.
@@ -213,7 +221,7 @@ class Discriminator(nn.Layer):
 
 
 def cut_patches(image, corners, side_px: int):
-    """Cuts one square patch from each picture.
+    """Crops one square patch from each image.
 
     Args:
         image: float32 [N, 3, H, W].

@@ -5,33 +5,34 @@ python -m glcic.train quick
 python -m glcic.train cpu --data-dir DIR
 """
 
-import contextlib
+if not __package__:  # run as a file: modules are looked for at the repository's root, not in this folder
+    import sys
+    from pathlib import Path
+
+    here = Path(__file__).resolve().parent
+    sys.path[:] = [str(here.parent), *(entry for entry in sys.path if Path(entry).resolve() != here)]
+
 from pathlib import Path
 
 import numpy as np
 
-from common import evaluation, processes
-from common.batches import Batches
-from common.checkpoint import build_network, load_network, read_weights
-from common.config import ask_for_data, choose
-from common.device import describe, open_device, upload
-from common.errors import UserError, one_line_errors
-from common.gradients import frozen, update
-from common.image_folder import open_pictures
-from common.images import crop_square, grid, show_hole, to_network
-from common.runlog import Run
-from data.synthetic import write_faces as draw_pictures
-from glcic import evaluate, holes, losses
+from common import config, errors
+from common.datasets import image_folder, loader, paired_images
+from common.evaluation import protocol
+from common.imaging import grid, transforms
+from common.runtime import commands, device, distributed, optim
+from common.training import averaging, preparation, run
+from data.synthetic import write_faces as draw_images
+from glcic import evaluate, infer, losses, masks, model
 from glcic.config import PRESETS, Config
-from glcic.infer import load
-from glcic.model import STRIDE, CompletionNetwork, Discriminator, composite, cut_patches
 
 import paddle
 
-PREVIEW_PICTURES = 6
-VALIDATION_PICTURES = 32
-FINAL_PICTURES = 64
-MEAN_COLOUR_PICTURES = 500
+PREVIEW_IMAGES = 6
+VALIDATION_IMAGES = 32
+FINAL_IMAGES = 64
+MEAN_COLOUR_IMAGES = 500
+STATISTICS_BATCHES = 50  # over which the batch norm statistics of the averaged network are taken
 
 
 def phase(step: int, cfg: Config) -> str:
@@ -43,45 +44,94 @@ def phase(step: int, cfg: Config) -> str:
 
 def learning_rate(step: int, cfg: Config) -> float:
     """Of a step (from 0): constant, and over the last cfg.decay_steps falling evenly towards zero (D11)."""
-    return cfg.learning_rate * min(1.0, (cfg.total_steps - step) / max(1, cfg.decay_steps))
+    return cfg.learning_rate * min(1.0, max(1, cfg.total_steps - step) / max(1, cfg.decay_steps))
 
 
-def train_step(nets: dict, optimizers: dict, image, mask, patch_corners, real_corners, now: str, cfg: Config) -> dict:
-    """The loop body of Algorithm 1.
+def train_step(nets: dict, optimizers: dict, x, M_c, P_c, P_d, now: str, cfg: Config) -> dict:
+    """Lines 4 to 12 of Algorithm 1, the body of its loop; `train` has the lines around it.
+
+    In its symbols C is the completion network, D the discriminators with their fusion, T_C and T_D are
+    cfg.completion_steps and cfg.discriminator_steps. M_d, the mask that is drawn for the real images, only says where
+    D's local part looks, so that its place P_d is enough.
 
     Args:
-        image: float32 [N, 3, H, W] in [-1, 1].
-        mask: float32 [N, 1, H, W], 1 in the hole.
-        patch_corners, real_corners: int [N, 2], where the local patches of completed and real pictures lie.
+        x: the images, float32 [N, 3, H, W] in [-1, 1].
+        M_c: their masks, float32 [N, 1, H, W], 1 in the hole.
+        P_c, P_d: int [N, 2], corners of the local patches around M_c and M_d.
         now: the phase.
 
     Returns:
         The losses of this step, by name.
     """
-    completion, discriminator = nets["completion"], nets["discriminator"]
-    done = {}
-    completed = complete_fixed(completion, image, mask) if now == "discriminator" else completion(image, mask)
+    C, D = nets["completion"], nets["discriminator"]
+    log = {}
 
-    if now != "completion":  # D learns to tell real pictures from completed ones
-        fake = composite(image, completed.detach(), mask)
-        real_logits = discriminator(image, cut_patches(image, real_corners, cfg.local_px))
-        fake_logits = discriminator(fake, cut_patches(fake, patch_corners, cfg.local_px))
-        done["discriminator"] = losses.discriminator_loss(real_logits, fake_logits)
-        update(discriminator, optimizers["discriminator"], done["discriminator"])
+    if now == "completion":  # line 4: t < T_C
+        log["completion"] = losses.completion_loss(C(x, M_c), x, M_c, cfg.reconstruction)  # Eq. 2
+        optim.update(C, optimizers["completion"], log["completion"])  # line 5
+    else:  # line 6
+        completed = C(x, M_c) if now == "joint" else complete_fixed(C, x, M_c)
+        fake = model.composite(x, completed.detach(), M_c)
+        real_logits = D(x, model.cut_patches(x, P_d, cfg.local_px))
+        fake_logits = D(fake, model.cut_patches(fake, P_c, cfg.local_px))
+        log["discriminator"] = losses.discriminator_loss(real_logits, fake_logits)  # Eq. 3
+        optim.update(D, optimizers["discriminator"], log["discriminator"])  # line 8
 
-    if now != "discriminator":  # C learns to fill the hole, and in the end to deceive D (D4)
-        done["completion"] = loss = losses.completion_loss(completed, image, mask)
-        if now == "joint":
-            with frozen(discriminator):
-                fake = composite(image, completed, mask)
-                fake_logits = discriminator(fake, cut_patches(fake, patch_corners, cfg.local_px))
-            done["adversarial"] = losses.adversarial_loss(fake_logits, cfg.minimax)
-            loss = loss + cfg.adversarial_weight * done["adversarial"]  # D13
-        update(completion, optimizers["completion"], loss)
-    return done
+    if now == "joint":  # line 9: from t = T_C + T_D on C deceives D as well (D4)
+        log["completion"] = losses.completion_loss(completed, x, M_c, cfg.reconstruction)
+        with optim.frozen(D):
+            fake = model.composite(x, completed, M_c)
+            fake_logits = D(fake, model.cut_patches(fake, P_c, cfg.local_px))
+        log["adversarial"] = losses.adversarial_loss(fake_logits, cfg.minimax)
+        joint_loss = log["completion"] + cfg.adversarial_weight * log["adversarial"]  # Eq. 4, alpha (D13)
+        optim.update(C, optimizers["completion"], joint_loss)  # line 10
+
+    if "average" in nets and now != "discriminator":
+        averaging.update_average(nets["average"], C, cfg.average_decay)
+    return log
 
 
-def complete_fixed(completion: CompletionNetwork, image, mask):
+def train(cfg: Config) -> Path:
+    """Trains (or goes on training) and returns the path of the weights.
+
+    Raises:
+        UserError: the data, the run folder or the settings cannot be used as they are.
+        SystemExit: 130, 143 or 129, saved, after Ctrl-C, SIGTERM or SIGHUP.
+    """
+    check(cfg)
+    print(device.describe(device.open_device(cfg.device, cfg.disable_cpu_layers)))
+    with distributed.first_alone():
+        data_dir = cfg.data_dir or draw_images(Path("runs/drawn_faces"))
+    images = paired_images.open_photos(data_dir, "train", cfg.pairs)
+    image_folder.announce(images, data_dir, "training images")
+    nets, optimizers = build(cfg)
+    nets = preparation.prepare(nets, cfg)  # what changes the networks: CPU layers, AMP, sync batch norm, to_static
+    if cfg.fill == "mean" and not cfg.init_generator:
+        colour = mean_colour(images).reshape(1, 3, 1, 1)
+        for name in nets.keys() & {"completion", "average"}:
+            nets[name].mean_colour.set_value(colour)
+    held_out = paired_images.open_photos(data_dir, "val", cfg.pairs)
+    validation = protocol.fixed_set(held_out, cfg.image_px, cfg.crop, "random", VALIDATION_IMAGES)
+    # Read as needed, in a new order every epoch; the article shuffles once and holds all images in memory (D15).
+    batches = loader.Batches(len(images), sample_maker(images, cfg), cfg.batch_size, cfg.seed, cfg.workers, images.name)
+    with run.Run(cfg, "glcic", nets, optimizers) as training:
+        for step, batch in training.steps(batches):  # lines 1 to 3 and 7: x, M_c and M_d, until t = T_train
+            now = phase(step, cfg)
+            for optimizer in optimizers.values():
+                optimizer.set_lr(learning_rate(step, training.schedule))
+            training.record(train_step(nets, optimizers, *to_tensors(batch), now, cfg))
+            if training.preview_due():
+                completed = evaluate.complete_all(network_to_save(nets, batches), *validation)
+                training.note_score(protocol.mean_scores(*validation, completed), score="hole_psnr_db")
+                sheet = grid.completion_sheet(*validation, PREVIEW_IMAGES, 128, completed=completed)
+                training.write_preview(sheet)
+        nets["completion"].set_state_dict(network_to_save(nets, batches).state_dict())
+        training.save_weights(["completion"], metadata(nets["completion"], cfg))
+        training.report_early_stop()
+    return training.weights
+
+
+def complete_fixed(completion: model.CompletionNetwork, image, mask):
     """The completion of a network that is not being trained: no gradient, and its running statistics stay (D6)."""
     completion.eval()
     with paddle.no_grad():
@@ -93,20 +143,26 @@ def complete_fixed(completion: CompletionNetwork, image, mask):
 def build(cfg: Config) -> tuple[dict, dict]:
     """Networks and optimisers by name, initialised from cfg.seed."""
     paddle.seed(cfg.seed)
-    if cfg.init_completion:
-        completion = load(cfg.init_completion)
+    if cfg.init_generator:
+        completion = infer.load(cfg.init_generator)
         completion.train()
     else:
-        completion = CompletionNetwork(
-            base_channels=cfg.base_channels, output=cfg.output, mask_channel=cfg.mask_channel,
+        completion = model.CompletionNetwork(
+            base_channels=cfg.base_channels, output=cfg.output_activation, mask_channel=cfg.mask_channel,
             norm_first=cfg.norm_first, norm_momentum=cfg.norm_momentum, norm_epsilon=cfg.norm_epsilon,
         )  # fmt: skip
     if cfg.init_discriminator:
         discriminator = load_discriminator(cfg.init_discriminator, cfg)
     else:
-        discriminator = Discriminator(cfg.image_px, cfg.local_px, cfg.global_convs, cfg.base_channels)
+        discriminator = model.Discriminator(
+            cfg.image_px, cfg.local_px, cfg.global_convs, cfg.base_channels,
+            norm_momentum=cfg.norm_momentum, norm_epsilon=cfg.norm_epsilon,
+        )  # fmt: skip
     nets = {"completion": completion, "discriminator": discriminator}
-    return nets, {name: _optimizer(net, cfg) for name, net in nets.items()}
+    optimizers = {name: _optimizer(net, cfg) for name, net in nets.items()}
+    if cfg.average_decay:
+        nets["average"] = averaging.average_of(completion)
+    return nets, optimizers
 
 
 def _optimizer(network: paddle.nn.Layer, cfg: Config) -> paddle.optimizer.Optimizer:
@@ -115,133 +171,101 @@ def _optimizer(network: paddle.nn.Layer, cfg: Config) -> paddle.optimizer.Optimi
     return paddle.optimizer.Adadelta(cfg.learning_rate, rho=0.9, epsilon=1e-6, parameters=network.parameters())
 
 
-def load_discriminator(path: Path, cfg: Config) -> Discriminator:
-    """The discriminators of a weights file. Raises UserError when they judge pictures of another size."""
-    tensors, facts = read_weights(path)
-    arguments = facts.get("discriminator")
-    if facts.get("paper") != "glcic" or arguments is None:
-        raise UserError(f"{path} holds no GLCIC discriminator")
+def load_discriminator(path: Path, cfg: Config) -> model.Discriminator:
+    """The discriminators of a weights file. Raises UserError when they judge images of another size."""
+    discriminator = preparation.load_initial(path, "glcic", "discriminator", model.Discriminator)
+    arguments = discriminator.arguments
     if (arguments["global_px"], arguments["local_px"]) != (cfg.image_px, cfg.local_px):
-        raise UserError(
-            f"{path} judges pictures of {arguments['global_px']} px and patches of {arguments['local_px']} px; "
+        raise errors.UserError(
+            f"{path} judges images of {arguments['global_px']} px and patches of {arguments['local_px']} px; "
             f"set --image-px {arguments['global_px']} --local-px {arguments['local_px']}"
         )
-    discriminator = build_network(Discriminator, arguments, tensors, path)
-    load_network(discriminator, tensors, "discriminator", path)
     return discriminator
 
 
 # ---- data
 
 
-def sample_maker(pictures, cfg: Config):
+def sample_maker(images, cfg: Config):
     """(index, rng) -> image uint8 [H, W, 3], hole bool [H, W], patch corner [2], real corner [2]."""
 
     def make(index: int, rng: np.random.Generator):
-        image = crop_square(pictures[index], cfg.crop, cfg.image_px, rng)
+        image = transforms.crop_square(images[index], cfg.crop, cfg.image_px, rng)
         if cfg.flip and rng.random() < 0.5:
             image = image[:, ::-1]
-        return image, *holes.sample(cfg.placement, cfg.image_px, cfg.local_px, cfg.hole_px, rng)
+        return image, *masks.sample(cfg.placement, cfg.image_px, cfg.local_px, cfg.mask_px, rng)
 
     return make
 
 
-def mean_colour(pictures, count: int = MEAN_COLOUR_PICTURES) -> np.ndarray:
-    """Mean colour of up to `count` pictures spread evenly over the set: float32 [3], RGB in [-1, 1]."""
-    colours = []
-    for index in np.unique(np.linspace(0, len(pictures) - 1, min(count, len(pictures))).astype(int)):
-        with contextlib.suppress(UserError):  # a broken picture is named when training reads it
-            colours.append(pictures[int(index)].reshape(-1, 3).mean(0))
+def mean_colour(images, count: int = MEAN_COLOUR_IMAGES) -> np.ndarray:
+    """Mean colour of up to `count` images spread evenly over the set: float32 [3], RGB in [-1, 1]."""
+    colours, problems = [], []
+    for index in np.unique(np.linspace(0, len(images) - 1, min(count, len(images))).astype(int)):
+        try:
+            colours.append(images[int(index)].reshape(-1, 3).mean(0))
+        except errors.UserError as problem:  # named again when training reads it
+            problems.append(str(problem))
     if not colours:
-        raise UserError("no picture of the training set can be read")
+        raise errors.none_readable(problems)
     return (np.mean(colours, 0) / 127.5 - 1).astype(np.float32)
 
 
 def to_tensors(batch: tuple[np.ndarray, ...]) -> tuple:
     """A batch from the readers as image, mask (tensors) and the two corners (on the host)."""
-    image, hole, patch_corners, real_corners = batch
-    mask = hole[:, None].astype(np.float32)
-    return upload(to_network(image)), upload(mask), patch_corners, real_corners
+    image, mask, patch_corners, real_corners = batch
+    float_mask = mask[:, None].astype(np.float32)
+    return device.upload(transforms.to_network(image)), device.upload(float_mask), patch_corners, real_corners
 
 
-# ---- the run
-
-
-def train(cfg: Config) -> Path:
-    """Trains (or goes on training) and returns the path of the weights.
-
-    Raises:
-        UserError: the data, the run folder or the settings cannot be used as they are.
-        SystemExit: 130 or 143, saved, after Ctrl-C or SIGTERM.
-    """
-    check(cfg)
-    print(describe(open_device(cfg.device, cfg.plain)))
-    with processes.first_alone():
-        data_dir = cfg.data_dir or draw_pictures(Path("runs/drawn_faces"))
-    pictures = open_pictures(data_dir, "train")
-    print(f"{len(pictures):,} training pictures from {data_dir}")
-    nets, optimizers = build(cfg)
-    if cfg.fill == "mean" and not cfg.init_completion:
-        nets["completion"].mean_colour.set_value(mean_colour(pictures).reshape(1, 3, 1, 1))
-    held_out = open_pictures(data_dir, "val")
-    validation = evaluation.fixed_set(held_out, cfg.image_px, cfg.crop, "random", VALIDATION_PICTURES)
-    # Read as needed, in a new order every epoch; the article shuffles once and holds all pictures in memory (D15).
-    batches = Batches(len(pictures), sample_maker(pictures, cfg), cfg.batch_size, cfg.seed, cfg.workers, pictures.name)
-    with Run(cfg, "glcic", nets, optimizers) as run:
-        for step, batch in run.steps(batches):
-            now = phase(step, cfg)
-            for optimizer in optimizers.values():
-                optimizer.set_lr(learning_rate(step, cfg))
-            run.record(train_step(nets, optimizers, *to_tensors(batch), now, cfg))
-            if run.preview_due():
-                completed = evaluate.complete_all(nets["completion"], *validation)
-                run.note_score(evaluation.mean_scores(*validation, completed), score="hole_psnr_db")
-                run.write_preview(preview(*validation, completed))
-        run.save_weights(["completion"], facts(nets["completion"], cfg))
-        run.farewell()
-    return run.weights
+def network_to_save(nets: dict, batches: loader.Batches) -> model.CompletionNetwork:
+    """The completion network, or its average with batch norm's statistics re-estimated on training images (D18)."""
+    if "average" not in nets:
+        return nets["completion"]
+    inputs = (to_tensors(batch)[:2] for _, batch in zip(range(STATISTICS_BATCHES), batches(0), strict=False))
+    averaging.recompute_batch_norm_stats(nets["average"], inputs)
+    return nets["average"]
 
 
 def check(cfg: Config) -> None:
     """Raises UserError for settings that cannot work, before anything is written."""
-    holes.check(cfg.image_px, cfg.local_px, cfg.hole_px)
-    if cfg.image_px % STRIDE:
-        raise UserError(f"--image-px {cfg.image_px} is no multiple of {STRIDE}")
-    ask_for_data(cfg)
+    masks.check(cfg.image_px, cfg.local_px, cfg.mask_px)
+    if cfg.image_px % model.STRIDE:
+        raise errors.UserError(f"--image-px {cfg.image_px} is no multiple of {model.STRIDE}")
+    if not 0 <= cfg.average_decay < 1:
+        raise errors.UserError(f"--average-decay {cfg.average_decay} is not from 0 up to, without, 1")
+    config.ask_for_data(cfg)
 
 
-def facts(completion: CompletionNetwork, cfg: Config) -> dict:
+def metadata(completion: model.CompletionNetwork, cfg: Config) -> dict:
     """What `infer` and `evaluate` must know of a trained network."""
     return {
         "completion": completion.arguments,
         "image_px": cfg.image_px,
         "crop": cfg.crop,
-        "largest_hole": cfg.hole_px[1] / cfg.image_px,
+        "largest_hole": cfg.mask_px[1] / cfg.image_px,
     }
 
 
-def preview(images: np.ndarray, hole: np.ndarray, completed: np.ndarray) -> np.ndarray:
-    """A sheet of the first few pictures: input, completed, truth."""
-    rows = [[show_hole(images[n], hole[n]), completed[n], images[n]] for n in range(min(PREVIEW_PICTURES, len(images)))]
-    return grid(rows, ["input", "completed", "truth"], cell_px=128)
-
-
-@one_line_errors
+@commands.one_line_errors
 def main(argv: list[str] | None = None) -> Path:
     """The command line: PRESET [--flag value …]."""
-    cfg = choose(PRESETS, argv, "python -m glcic.train", __doc__)
+    cfg = config.choose(PRESETS, argv, "python -m glcic.train", __doc__, base_channels=1)
     weights = train(cfg)
-    if processes.rank():
+    if distributed.rank():
         return weights
     data_dir = cfg.data_dir or "runs/drawn_faces"
-    result = evaluate.evaluate(evaluate.Options(weights, data_dir, limit=FINAL_PICTURES))
-    print(evaluation.table(result, evaluate.PUBLISHED))
-    evaluation.write(result, weights.parent, evaluation.sheet(result))
+    result = evaluate.evaluate(
+        evaluate.Options(weights, data_dir, limit=FINAL_IMAGES, baselines="fast", pairs=cfg.pairs)
+    )
+    print(protocol.table(result, evaluate.PUBLISHED))
+    protocol.write(result, weights.parent, protocol.sheet(result))
     gain = result["rows"]["ours"]["hole_psnr_db"][0] - result["rows"]["mean colour"]["hole_psnr_db"][0]
-    print(f"\nhole PSNR above the mean colour: {gain:+.2f} dB; pictures: {weights.parent / 'pictures.png'}")
-    photo = open_pictures(data_dir, "test").path(0) or "PHOTO"
-    print(f"\nweights: {weights}\ncomplete a picture, this one or your own, with")
-    print(f"  python -m glcic.infer --weights {weights} --input {photo} --mask center --output completed.png")
+    print(f"\nhole PSNR above the mean colour: {gain:+.2f} dB; images: {weights.parent / 'images.png'}")
+    photo = paired_images.open_photos(data_dir, "test", cfg.pairs).path(0)
+    task = ["--input", photo, "--mask", "center", "--output", "completed.png"] if photo else ["--demo"]  # none in a zip
+    print(f"\nweights: {weights}\ncomplete an image, this one or your own, with")
+    print(f"  {commands.next_command('glcic.infer', '--weights', weights, *task)}")
     return weights
 
 

@@ -16,65 +16,72 @@ Objective = Literal["l1", "gan", "cgan", "l1+gan", "l1+cgan"]
 class Config(RunSettings):
     """Train pix2pix: one step of the discriminator, one of the generator, and so on (Sec. 3.3)."""
 
+    # ---- data
     direction: Direction = "label-to-photo"
-    """what becomes what; grey-to-colour makes its pairs from single photos, in an image folder [Sec. 4]"""
+    """Direction of the translation; grey-to-colour makes its pairs from single photos, in an image folder [Sec. 4]"""
     photo_side: Literal["left", "right"] = "left"
-    """which half of a pair (or A, B) is the photo: left in cityscapes, facades and maps, right in edges [data sets]"""
-    total_steps: int = 0
-    """optimisation steps of the whole run; 0 is `epochs` times the pairs [App. 6.2]"""
-    epochs: int = 200
-    """the run in the schedule's count, whatever total_steps makes of it [App. 6.2]"""
-    decay_epochs: int = 100
-    """last epochs, over which the learning rate falls evenly; 0 keeps it [official code]"""
-    batch_size: int = 1
-    """pairs per step [App. 6.2]"""
-
+    """Half of a pair (or A, B) that is the photo: left in cityscapes, facades and maps, right in edges [data sets]"""
     load_px: int = 286
-    """side to which both pictures are resized before a random square is cut; 0 keeps their own size [App. 6.2]"""
+    """Side in pixels to which images are resized (both of a pair) before a random square is cut; 0 keeps their own size
+    [App. 6.2]"""
     image_px: int = 256
-    """side of that square [App. 6.2]"""
+    """Side of the training images in pixels, which is that square's [App. 6.2]"""
     flip: bool = True
-    """mirror half of the pairs [App. 6.2]"""
+    """Mirror half of the images, each with its pair [App. 6.2]"""
 
+    # ---- model
     generator: Literal["unet", "encoder-decoder", "resnet"] = "unet"
-    """encoder-decoder is the U-Net without its skips; resnet is the article's [App. 6.1.1]"""
+    """Kind of generator: the U-Net, encoder-decoder which is the same without skips, or the article's resnet [App.
+    6.1.1]"""
     levels: int = 8
-    """of unet and encoder-decoder: halvings down to the bottleneck; 8 is U-Net-256, 7 U-Net-128 [App. 6.1.1]"""
+    """Number of downsamplings of unet and encoder-decoder; 8 is U-Net-256, 7 U-Net-128 [App. 6.1.1]"""
     blocks: int = 7
-    """of resnet: residual blocks, 6 or 9 in the official code [article]"""
+    """Number of residual blocks of resnet, 6 or 9 in the official code [article]"""
     upsample: Upsample = "output-padding"
-    """of resnet: how transposed convolutions come to even sizes, see model.ResnetGenerator [official code]"""
-    generator_channels: int = 64
-    """outputs of the generator's first layer; all widths follow [App. 6.1.1]"""
+    """How resnet's transposed convolutions come to even sizes, see model.ResnetGenerator [official code]"""
+    base_channels: int = 64
+    """Number of channels after the first layer (of the generator); all widths follow [App. 6.1.1]"""
     generator_norm: Norm = "batch"
-    """normalisation in the generator [Sec. 3.2]"""
+    """Normalisation in the generator [Sec. 3.2]"""
     dropout: Dropout = "paper"
-    """where the generator drops half of its features, in training and afterwards; see model [App. 6.1.1]"""
+    """Where the generator drops half of its features, in training and afterwards, see model [App. 6.1.1]"""
     patch_px: Patch = 70
-    """side of the patches that the discriminator judges [Sec. 4.4]"""
+    """Side in pixels of the patches that the discriminator judges [Sec. 4.4]"""
     discriminator_channels: int = 64
-    """outputs of the discriminator's first layer [App. 6.1.2]"""
+    """Number of channels after the discriminator's first layer [App. 6.1.2]"""
     discriminator_norm: Norm = "batch"
-    """normalisation in the discriminator; batch cannot be used with wgan-gp [App. 6.1.2]"""
+    """Normalisation in the discriminator; batch cannot be used with wgan-gp [App. 6.1.2]"""
     first_norm: bool = False
-    """normalise after the discriminator's first layer too, as the article does (D4) [App. 6.1.2]"""
+    """Normalise after the discriminator's first layer too, as the article does [App. 6.1.2, D4]"""
     norm_deviation: float = 0.02
-    """of the scales of batch normalisations around 1 at the start; the article has 0 [official code]"""
-
-    objective: Objective = "l1+cgan"
-    """gan: the discriminator does not see the source; cgan: it does; l1: no discriminator [Sec. 4.1]"""
-    gan_mode: GanMode = "vanilla"
-    """cross entropy, least squares, or Wasserstein with a gradient penalty [Sec. 3.1]"""
-    l1_weight: float = 100.0
-    """lambda of Eq. 4 [App. 6.2]"""
-    penalty_weight: float = 10.0
-    """of the gradient penalty in wgan-gp [Gulrajani et al. 2017]"""
-    learning_rate: float = 2e-4
-    """of both Adam optimisers [App. 6.2]"""
-    beta1: float = 0.5
-    """Adam's first momentum; the second is 0.999 [App. 6.2]"""
+    """Standard deviation of the initial scales of batch normalisations around 1; the article has 0 [official code]"""
     init_generator: Path | None = None
-    """weights to start the generator from; its arguments come from the file [ours]"""
+    """Weights to start the generator from; its arguments come from the file [ours]"""
+    init_discriminator: Path | None = None
+    """Weights to start the discriminator from; its arguments come from the file [ours]"""
+
+    # ---- optimisation
+    total_steps: int = 0
+    """Number of optimisation steps of the whole run; 0 is `epochs` times the pairs [App. 6.2]"""
+    epochs: int = 200
+    """Number of epochs in the schedule's count, whatever total_steps makes of it [App. 6.2]"""
+    decay_epochs: int = 100
+    """Number of last epochs over which the learning rate falls linearly to zero; 0 keeps it [official code]"""
+    batch_size: int = 1
+    """Number of images per step, each with its pair [App. 6.2]"""
+    objective: Objective = "l1+cgan"
+    """Losses to train with: with gan the discriminator does not see the source, with cgan it does, l1 has none [Sec.
+    4.1]"""
+    gan_mode: GanMode = "vanilla"
+    """Adversarial loss: cross entropy, least squares, or Wasserstein with a gradient penalty [Sec. 3.1]"""
+    l1_weight: float = 100.0
+    """Weight of the L1 loss (lambda of Eq. 4) [App. 6.2]"""
+    penalty_weight: float = 10.0
+    """Weight of the gradient penalty in wgan-gp [Gulrajani et al. 2017]"""
+    learning_rate: float = 2e-4
+    """Learning rate of the optimiser (Adam, both networks) [App. 6.2]"""
+    beta1: float = 0.5
+    """Decay rate beta1 of Adam; beta2 is 0.999 [App. 6.2]"""
 
 
 PAPER_FACADES = Config(preview_steps=2_000)
@@ -104,7 +111,7 @@ CPU = replace(
     load_px=142,
     image_px=128,
     levels=7,
-    generator_channels=32,
+    base_channels=32,
     discriminator_channels=32,
     preview_steps=1_000,
 )
@@ -116,7 +123,7 @@ QUICK = replace(  # D11: what learns most in three minutes
     load_px=72,
     image_px=64,
     levels=5,
-    generator_channels=40,
+    base_channels=40,
     generator_norm="instance",
     dropout="none",
     patch_px=34,
@@ -138,7 +145,7 @@ TINY = replace(  # for tests: seconds
     load_px=36,
     image_px=32,
     levels=5,
-    generator_channels=4,
+    base_channels=4,
     discriminator_channels=4,
     patch_px=34,
 )

@@ -9,37 +9,42 @@ python -m pix2pix.convert PUBLISHED OUT.safetensors
 | `facades_label2image.t7`, … | phillipi/pix2pix | BGR; decoder before encoder in skips; biases before normalisations |
 """
 
-from dataclasses import dataclass
+if not __package__:  # run as a file: modules are looked for at the repository's root, not in this folder
+    import sys
+    from pathlib import Path
+
+    here = Path(__file__).resolve().parent
+    sys.path[:] = [str(here.parent), *(entry for entry in sys.path if Path(entry).resolve() != here)]
+
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import get_args
 
 import numpy as np
-import tyro
 
-from common.checkpoint import build_network, load_network, save_published
-from common.errors import UserError, one_line_errors
-from common.torch_weights import read_published
+from common.checkpoint.weights import build_network
+from common.config import parse
+from common.convert import mapping
+from common.convert.mapping import TORCH7_PARTS, Tensors, fill, inside, last_part, listing, refuse_strays, shape_of
+from common.errors import UserError
+from common.runtime.commands import next_command, one_line_errors
 from pix2pix import encoding
 from pix2pix.config import Direction
 from pix2pix.model import STRIDED_CONVS, Dropout, Norm, PatchDiscriminator, build_generator
 
-Tensors = dict[str, np.ndarray]
 Row = tuple[str, str, str, str]
 """published convolution and normalisation ("" for none), ours"""
 
 SCALE, MEAN = ("weight", "scale"), ("running_mean", "_mean")
-PARTS = {"weight", "bias", "running_mean", "running_var", "running_std"}  # of a layer of Torch7 that are no buffers
 # For each tensor of ours its published names.
 BATCH_NORM = {"weight": ("weight",), "bias": ("bias",), "_mean": MEAN, "_variance": ("running_var", "_variance")}
 AFFINE_NORM = {"scale": SCALE, "bias": ("bias",)}
 
 
 @dataclass(frozen=True)
-class Source:
+class Source(mapping.Source):
     """What is known of a codebase beside its tensors."""
 
-    codebase: str
-    licence: str
     dropout: Dropout
     """of its U-Net: the file does not tell, for a dropout has no tensors"""
 
@@ -68,19 +73,16 @@ KNOWN: dict[tuple[Direction, str], tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(mapping.Options):
     """Bring published weights over."""
 
-    published: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="PUBLISHED")]
-    """a .pth, .pt, .pdparams, .t7 or .safetensors file"""
-    output: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT.safetensors")]
-    """the .safetensors file to write; a discriminator beside a generator goes to OUT-discriminator.safetensors"""
+    # ---- model
     direction: Direction | None = None
-    """what becomes what; if not given: told by the name of the file if that is a published one, else label-to-photo"""
+    """What becomes what [none: told by the name of the file if that is a published one, else label-to-photo]"""
     image_px: int | None = None
-    """side of the pictures that the network was trained on; if not given: 256, and 128 for a U-Net of 7 levels"""
+    """Side of the images that the network was trained on [none: 256, and 128 for a U-Net of 7 levels]"""
     dropout: Dropout | None = None
-    """where the U-Net drops features, which the file does not tell; if not given: where its codebase does"""
+    """Where the U-Net drops features, which the file does not tell [none: where its codebase does]"""
 
 
 def convert(options: Options) -> list[Path]:
@@ -92,10 +94,12 @@ def convert(options: Options) -> list[Path]:
     Raises:
         UserError: the file cannot be read or is of another network; a tensor is missing, left over or misshapen.
     """
-    check(options)
-    source, parts, left_out = unwrap(read_published(options.published), options.published)
+    if options.image_px is not None and options.image_px <= 0:
+        raise UserError(f"--image-px {options.image_px}: a positive number is wanted")
+    options = replace(options, published=mapping.published_file(options))
+    source, parts, left_out = unwrap(mapping.read_tensors(options.published), options.published)
     count = sum(len(given) for _, given in parts)
-    print(f"recognised: {source.codebase}, {count} tensors; licence: {source.licence}")
+    mapping.print_recognised(source, count)
     networks, direction = {}, None
     for kind, given in parts:
         if kind == "discriminator":
@@ -104,20 +108,15 @@ def convert(options: Options) -> list[Path]:
         else:
             networks["generator"] = generator(kind, given, source, options)
             direction = direction_of(options, networks["generator"])
-        if given:
-            raise UserError(f"{options.published} holds tensors that belong to no layer: {listing(given)}")
+        refuse_strays(given, options.published)
     for name, network in networks.items():
-        print(f"{name}: {', '.join(f'{key} {value}' for key, value in network.arguments.items())}")
-    print(f"mapped: {count} tensors; left out: {listing(sorted(left_out)) or 'none'}")
-    return [write(name, network, direction, source, options, len(networks)) for name, network in networks.items()]
-
-
-def check(options: Options) -> None:
-    """Raises UserError for options that cannot work."""
-    if options.output.suffix != ".safetensors" or options.output == options.published:
-        raise UserError(f"cannot write {options.output}: name another file, one that ends in .safetensors")
-    if options.image_px is not None and options.image_px <= 0:
-        raise UserError(f"--image-px {options.image_px}: a positive number is wanted")
+        mapping.print_arguments(name, network.arguments)
+    mapping.finish({}, count, left_out, options.published)
+    written = {
+        name: write(name, network, direction, source, options, len(networks)) for name, network in networks.items()
+    }
+    print_next(networks, written, direction, options)
+    return list(written.values())
 
 
 # ---- files
@@ -131,7 +130,7 @@ def unwrap(tensors: Tensors, path: Path) -> tuple[Source, list[tuple[str, Tensor
     """
     layers = inside(tensors, "forwardnodes.") or inside(tensors, "modules.")  # the same twice, or one of them
     if layers:
-        given = {name: value for name, value in layers.items() if last_part(name) in PARTS}
+        given = {name: value for name, value in layers.items() if last_part(name) in TORCH7_PARTS}
         return TORCH7, [("unet", given)], {last_part(name) for name in layers.keys() - given.keys()}
     networks = [given for given in (inside(tensors, "netG."), inside(tensors, "netD.")) if given]
     paddle = networks or path.suffix == ".pdparams" or any(name.endswith("._mean") for name in tensors)
@@ -157,40 +156,26 @@ def recognise(given: Tensors, path: Path) -> str:
     )
 
 
-def inside(tensors: Tensors, prefix: str) -> Tensors:
-    """Those below a prefix, without it."""
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-
-def last_part(name: str) -> str:
-    return name.rpartition(".")[2]
-
-
-def listing(names) -> str:
-    """The first few names."""
-    names = list(names)
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-
-
 # ---- networks
 
 
 def generator(kind: str, given: Tensors, source: Source, options: Options):
     """Takes the generator's tensors out of `given`."""
     if kind == "resnet":
-        rows, arguments = resnet(given)
+        rows, arguments = resnet(given, options.published)
         if options.dropout:
             raise UserError(f"--dropout {options.dropout} is for a U-Net; a ResNet's file tells by itself")
     else:
-        rows, arguments = unet(given, chain(given) if source is TORCH7 else nested(given))
+        rows, arguments = unet(given, chain(given) if source is TORCH7 else nested(given), options.published)
         arguments |= {"dropout": options.dropout or source.dropout, "bare_bias": source is TORCH7}
+        if not options.dropout:
+            print(f"assumed: dropout {source.dropout}, as in its code; --dropout if it was trained with another")
     arguments["norm"] = norm_of(given, rows)
     network = build_network(build_generator, arguments, given, options.published)
-    tensors = bring(given, rows, network)
+    tensors = bring(given, rows, network, options.published)
     if source is TORCH7:
         tensors = rearrange(tensors, network.arguments)
-    fill(network, tensors, "generator", options.published)
-    return network
+    return fill(network, "generator", tensors, options.published)
 
 
 def nested(given: Tensors) -> list[tuple[str, str]]:
@@ -223,13 +208,13 @@ def chain(given: Tensors) -> list[tuple[str, str]]:
     return layers
 
 
-def unet(given: Tensors, layers: list[tuple[str, str]]) -> tuple[list[Row], dict]:
+def unet(given: Tensors, layers: list[tuple[str, str]], path: Path) -> tuple[list[Row], dict]:
     """(rows, our arguments but for norm, dropout and bare_bias)."""
     levels = len(layers) // 2
     ours = [(f"down.{n}.conv", f"down.{n}.norm") for n in range(levels)]
     ours += [(f"up.{n}.deconv", f"up.{n}.norm") for n in range(levels)]
-    width, source_channels, *_ = shape_of(given, layers[0][0])
-    joined, target_channels, *_ = shape_of(given, layers[-1][0])
+    width, source_channels, *_ = shape_of(given, f"{layers[0][0]}.weight", 4, path)
+    joined, target_channels, *_ = shape_of(given, f"{layers[-1][0]}.weight", 4, path)
     return [(*theirs, *our) for theirs, our in zip(layers, ours, strict=True)], {
         "kind": "unet", "levels": levels, "base_channels": width, "skips": joined == 2 * width,
         "bottleneck_norm": bool(layers[levels - 1][1]),
@@ -237,7 +222,7 @@ def unet(given: Tensors, layers: list[tuple[str, str]]) -> tuple[list[Row], dict
     }  # fmt: skip
 
 
-def resnet(given: Tensors) -> tuple[list[Row], dict]:
+def resnet(given: Tensors, path: Path) -> tuple[list[Row], dict]:
     """(rows, our arguments but for norm)."""
     blocks = len({name.split(".")[1] for name in given if ".conv_block." in name})
     second = 5 if "model.10.conv_block.5.weight" in given else 6  # a dropout comes between the convolutions
@@ -249,11 +234,11 @@ def resnet(given: Tensors) -> tuple[list[Row], dict]:
     for n, at in enumerate((10 + blocks, 13 + blocks)):
         rows.append((f"model.{at}", f"model.{at + 1}", f"deconv{n + 1}", f"norm{n + 4}"))
     last = f"model.{17 + blocks}"
-    width, source_channels, *_ = shape_of(given, "model.1")
+    width, source_channels, *_ = shape_of(given, "model.1.weight", 4, path)
     return [*rows, (last, "", "conv4", "")], {
         "kind": "resnet", "blocks": blocks, "base_channels": width, "upsample": "output-padding",
         "dropout": "pytorch" if second == 6 else "none",
-        "source_channels": source_channels, "target_channels": shape_of(given, last)[0],
+        "source_channels": source_channels, "target_channels": shape_of(given, f"{last}.weight", 4, path)[0],
     }  # fmt: skip
 
 
@@ -270,7 +255,7 @@ def discriminator(given: Tensors, source: Source, direction: Direction, options:
         names.append((f"model.{3 * layers + 2}", ""))
     rows = [(*theirs, f"convs.{n}.conv", f"convs.{n}.norm") for n, theirs in enumerate(names[:-1])]
     rows.append((*names[-1], "last", ""))
-    width, seen, *_ = shape_of(given, names[0][0])
+    width, seen, *_ = shape_of(given, f"{names[0][0]}.weight", 4, options.published)
     source_channels, target_channels = encoding.channels(direction)
     if seen not in (target_channels, source_channels + target_channels):
         raise UserError(f"the discriminator sees {seen} channels, which is not {direction}; give --direction")
@@ -283,8 +268,7 @@ def discriminator(given: Tensors, source: Source, direction: Direction, options:
         "source_channels": source_channels, "target_channels": target_channels,
     }  # fmt: skip
     network = build_network(PatchDiscriminator, arguments, given, options.published)
-    fill(network, bring(given, rows, network), "discriminator", options.published)
-    return network
+    return fill(network, "discriminator", bring(given, rows, network, options.published), options.published)
 
 
 # ---- layers
@@ -309,7 +293,7 @@ def norm_of(given: Tensors, rows: list[Row]) -> Norm:
     return "instance-affine" if scales else "none"
 
 
-def bring(given: Tensors, rows: list[Row], network) -> Tensors:
+def bring(given: Tensors, rows: list[Row], network, path: Path) -> Tensors:
     """Takes the tensors of `rows` out of `given`, under our names.
 
     A normalisation takes the mean off, and with it a bias for which ours has no place: only the average must learn of
@@ -320,30 +304,28 @@ def bring(given: Tensors, rows: list[Row], network) -> Tensors:
     """
     tensors, wanted = {}, network.state_dict()
     for conv, norm, our_conv, our_norm in rows:
-        tensors[f"{our_conv}.weight"] = take(given, conv, "weight")
-        tensors |= take_norm(given, norm, our_norm, network.arguments["norm"]) if norm else {}
+        tensors[f"{our_conv}.weight"] = take(given, conv, path, "weight")
+        tensors |= take_norm(given, norm, our_norm, network.arguments["norm"], path) if norm else {}
         if f"{our_conv}.bias" in wanted:
-            tensors[f"{our_conv}.bias"] = take(given, conv, "bias")
+            tensors[f"{our_conv}.bias"] = take(given, conv, path, "bias")
         elif norm and f"{conv}.bias" in given:
-            bias, mean = take(given, conv, "bias"), f"{our_norm}._mean"
+            bias, mean = take(given, conv, path, "bias"), f"{our_norm}._mean"
             if bias.shape != tensors.get(mean, bias).shape:
-                raise UserError(f"the published tensor {conv}.bias is misshapen: {list(bias.shape)}")
+                raise UserError(f"{path}: {conv}.bias is misshapen: {list(bias.shape)}")
             tensors |= {mean: tensors[mean] - bias} if mean in tensors else {}
     return tensors
 
 
-def take(given: Tensors, layer: str, *parts: str) -> np.ndarray:
+def take(given: Tensors, layer: str, path: Path, *parts: str) -> np.ndarray:
     """Removes a layer's tensor from `given`, by the first name that is there. Raises UserError if none is."""
     name = next((f"{layer}.{part}" for part in parts if f"{layer}.{part}" in given), f"{layer}.{parts[0]}")
-    if name not in given:
-        raise UserError(f"the published file lacks the tensor {name}")
-    return given.pop(name)
+    return mapping.take(given, name, path)
 
 
-def take_norm(given: Tensors, layer: str, ours: str, norm: Norm) -> Tensors:
+def take_norm(given: Tensors, layer: str, ours: str, norm: Norm, path: Path) -> Tensors:
     """Removes a normalisation's tensors from `given`, and names those that ours has."""
     parts = {"batch": BATCH_NORM, "instance-affine": AFFINE_NORM}.get(norm, {})
-    tensors = {f"{ours}.{part}": take(given, layer, *names) for part, names in parts.items()}
+    tensors = {f"{ours}.{part}": take(given, layer, path, *names) for part, names in parts.items()}
     if norm == "instance":
         for part in ("weight", "scale", "bias", "running_mean", "running_var"):
             given.pop(f"{layer}.{part}", None)  # untrained, unused
@@ -351,7 +333,7 @@ def take_norm(given: Tensors, layer: str, ours: str, norm: Norm) -> Tensors:
 
 
 def rearrange(tensors: Tensors, arguments: dict) -> Tensors:
-    """Torch7's U-Net as ours: the encoder's half of each skip comes first, and pictures are RGB instead of BGR."""
+    """Torch7's U-Net as ours: the encoder's half of each skip comes first, and images are RGB instead of BGR."""
     tensors, last = dict(tensors), f"up.{arguments['levels'] - 1}.deconv"
     if arguments["skips"]:
         for step in range(1, arguments["levels"]):
@@ -366,28 +348,13 @@ def rearrange(tensors: Tensors, arguments: dict) -> Tensors:
     return tensors
 
 
-def shape_of(given: Tensors, layer: str) -> tuple[int, ...]:
-    """Of a published convolution's weight. Raises UserError if it is missing or has another number of dimensions."""
-    if f"{layer}.weight" not in given:
-        raise UserError(f"the published file lacks the tensor {layer}.weight")
-    shape = given[f"{layer}.weight"].shape
-    if len(shape) != 4 or min(shape) < 1:
-        raise UserError(f"the published tensor {layer}.weight is misshapen: {list(shape)}")
-    return shape
-
-
-def fill(network, tensors: Tensors, name: str, path: Path) -> None:
-    """Strict: every tensor of the network, in its shape, and no other."""
-    load_network(network, {f"{name}.{key}": np.ascontiguousarray(value) for key, value in tensors.items()}, name, path)
-
-
 # ---- what is not a weight
 
 
 def known(path: Path) -> tuple[Direction | None, str | None]:
     """Direction and photo's side of published weights: the official script keeps them in folders of their name."""
     name = "/".join(path.absolute().parts[-2:]).lower()
-    return next((facts for facts, names in KNOWN.items() if any(part in name for part in names)), (None, None))
+    return next((metadata for metadata, names in KNOWN.items() if any(part in name for part in names)), (None, None))
 
 
 def direction_of(options: Options, network=None) -> Direction:
@@ -409,45 +376,70 @@ def direction_of(options: Options, network=None) -> Direction:
         (options.direction, "as given"),
         (possible[0] if len(possible) == 1 else None, "from its channels"),
         (known(options.published)[0], "from the file's name"),
-        ("label-to-photo", "assumed: the file does not tell; --direction if it is another"),
+        ("label-to-photo", ""),
     ]
     direction, origin = next(choice for choice in choices if choice[0])
-    print(f"direction: {direction} ({origin})")
+    if origin:
+        print(f"direction: {direction} ({origin})")
+    else:
+        print(f"assumed: direction {direction}, for the file does not tell; --direction if it is another")
     return direction
 
 
 def trained_px(network, options: Options) -> int:
-    """Side of the pictures that a generator was trained on. Raises UserError if --image-px does not fit it."""
+    """Side of the images that a generator was trained on. Raises UserError if --image-px does not fit it."""
     if options.image_px:
         if options.image_px % network.stride:
             raise UserError(f"--image-px {options.image_px} is no multiple of {network.stride}")
         return options.image_px
-    levels = network.arguments.get("levels", 8)
-    side = 128 if levels == 7 else max(256, 2**levels)
-    print(f"trained on: pictures of {side} px, as published; --image-px if these weights were not")
+    side = published_px(network)
+    print(f"assumed: trained on images of {side} px, as published; --image-px if these weights were not")
     return side
+
+
+def published_px(generator) -> int:
+    """Side of the images that published generators of this depth were trained on."""
+    levels = generator.arguments.get("levels", 8)
+    return 128 if levels == 7 else max(256, 2**levels)
 
 
 def write(name: str, network, direction: Direction, source: Source, options: Options, count: int) -> Path:
     """Writes one network with its facts and origin, and prints how to use it."""
     path = options.output
-    facts = {"paper": "pix2pix", "preset": "published", "step": 0, name: network.arguments, "direction": direction}
+    metadata = {"direction": direction}
     if name == "generator":
-        facts["image_px"] = trained_px(network, options)
+        metadata["image_px"] = trained_px(network, options)
     elif count > 1:
         path = path.with_name(f"{path.stem}-discriminator.safetensors")
     photo_side = known(options.published)[1]
-    facts |= {"photo_side": photo_side} if photo_side else {}
-    save_published(path, {name: network}, facts, source.codebase, source.licence, [options.published])
-    if name == "generator":
-        print(f"next: python -m pix2pix.infer --weights {path} --input PICTURE --output OUT.png")
-    return path
+    metadata |= {"photo_side": photo_side} if photo_side else {}
+    if name == "generator" and not photo_side and direction != "grey-to-colour":
+        print("assumed: the photo is the left half of a pair; give `train` and `evaluate` --photo-side right if not")
+    return mapping.write(path, "pix2pix", {name: network}, metadata, source, options.published)
+
+
+def print_next(networks: dict, written: dict[str, Path], direction: Direction, options: Options) -> None:
+    """Prints commands that use what was written: `infer`, and a `train` that starts from it with the flags it needs."""
+    flags = [word for name, path in written.items() for word in (f"--init-{name}", path)]
+    if "generator" in networks:
+        files = "--input", "IMAGE", "--output", "OUT.png"
+        print("next: " + next_command("pix2pix.infer", "--weights", written["generator"], *files))
+        side = options.image_px or published_px(networks["generator"])
+        if side != 256:  # the presets' side; 286 px are cut down to it
+            flags += ["--image-px", str(side), "--load-px", str(side * 286 // 256)]
+    if "discriminator" in networks:
+        arguments = networks["discriminator"].arguments
+        flags += ["--patch-px", str(arguments["patch_px"])] if arguments["patch_px"] != 70 else []
+        flags += [] if arguments["conditional"] else ["--objective", "l1+gan"]
+    flags += ["--photo-side", "right"] if known(options.published)[1] == "right" else []
+    start = ["colour"] if direction == "grey-to-colour" else ["paper-facades", "--direction", direction]
+    print("next: " + next_command("pix2pix.train", *start, "--data-dir", "DIR", *flags))
 
 
 @one_line_errors
 def main(argv: list[str] | None = None) -> list[Path]:
     """The command line: PUBLISHED OUT.safetensors [--flag value …]."""
-    return convert(tyro.cli(Options, args=argv, prog="python -m pix2pix.convert", description=__doc__))
+    return convert(parse(Options, argv, "python -m pix2pix.convert", __doc__))
 
 
 if __name__ == "__main__":

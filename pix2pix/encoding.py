@@ -1,4 +1,4 @@
-"""How a pair of pictures becomes what the networks see, and how their output becomes a picture again.
+"""How a pair of images becomes what the networks see, and how their output becomes an image again.
 
 Photo and label are RGB in [-1, 1]. For grey-to-colour (Sec. 4.2) the networks work in CIELAB: the source is the
 lightness, L / 50 - 1, the target the two colour axes, a / 110 and b / 110; the result has its source's lightness.
@@ -7,13 +7,13 @@ lightness, L / 50 - 1, the target the two colour axes, a / 110 and b / 110; the 
 import cv2
 import numpy as np
 
-from common.device import upload
-from common.images import from_network, resize, to_network
+from common.imaging.transforms import from_network, resize, to_network
+from common.runtime.device import upload
 from pix2pix.config import Direction
 
 
 def channels(direction: Direction) -> tuple[int, int]:
-    """Of the source and of the target."""
+    """Encodings of the source and of the target."""
     return (1, 2) if direction == "grey-to-colour" else (3, 3)
 
 
@@ -36,9 +36,9 @@ def grey(photo: np.ndarray) -> np.ndarray:
     return from_lab(lab)
 
 
-def to_lab(picture: np.ndarray) -> np.ndarray:
+def to_lab(image: np.ndarray) -> np.ndarray:
     """uint8 [H, W, 3] RGB -> float32 [H, W, 3]: L in 0..100, a and b in about -110..110."""
-    return cv2.cvtColor(picture.astype(np.float32) / 255, cv2.COLOR_RGB2Lab)
+    return cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2Lab)
 
 
 def from_lab(lab: np.ndarray) -> np.ndarray:
@@ -64,9 +64,9 @@ def to_networks(sources: np.ndarray, targets: np.ndarray, direction: Direction) 
 
 
 def decode(output: np.ndarray, source: np.ndarray, direction: Direction) -> np.ndarray:
-    """The picture that a network's output stands for, at the size of its source.
+    """The image that a network's output stands for, at the size of its source.
 
-    Labels are enlarged by their nearest pixel, because blended label colours mean something else. A coloured photo has
+    Labels are upsampled by nearest neighbour, because blended label colours mean something else. A coloured photo has
     its source's lightness at full size, whatever the size that the network saw.
 
     Args:
@@ -81,7 +81,7 @@ def decode(output: np.ndarray, source: np.ndarray, direction: Direction) -> np.n
         lab = to_lab(source)
         lab[..., 1:] = cv2.resize(output.transpose(1, 2, 0) * 110, (width, height), interpolation=cv2.INTER_LINEAR)
         return from_lab(lab)
-    picture = from_network(output[None])[0]
+    image = from_network(output[None])[0]
     if direction == "photo-to-label":
-        return cv2.resize(picture, (width, height), interpolation=cv2.INTER_NEAREST)
-    return resize(picture, height, width)
+        return cv2.resize(image, (width, height), interpolation=cv2.INTER_NEAREST)
+    return resize(image, height, width)

@@ -5,19 +5,36 @@ python -m pix2pix.evaluate --weights WEIGHTS --data-dir DIR
 python -m pix2pix.evaluate --weights LABEL_TO_PHOTO --segment-with PHOTO_TO_LABEL --data-dir DIR
 """
 
+if not __package__:  # run as a file: modules are looked for at the repository's root, not in this folder
+    import sys
+    from pathlib import Path
+
+    here = Path(__file__).resolve().parent
+    sys.path[:] = [str(here.parent), *(entry for entry in sys.path if Path(entry).resolve() != here)]
+
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import tyro
 
-from common import evaluation, metrics
-from common.cityscapes import CLASSES, PALETTE, VOID, classify, colourise, crop_pair, open_pairs
-from common.device import open_device
-from common.errors import UserError, one_line_errors
-from common.image_folder import open_pictures
-from common.images import grid, resize
+from common.config import EvaluateSettings, at_least, parse
+from common.datasets.image_folder import announce, open_images, readable
+from common.datasets.paired_images import (
+    CLASSES,
+    PALETTE,
+    VOID,
+    classify,
+    colourise,
+    crop_pair,
+    open_pairs,
+    refuse_withheld,
+)
+from common.errors import UserError
+from common.evaluation import image_metrics, protocol
+from common.imaging.grid import grid
+from common.imaging.transforms import resize
+from common.runtime.commands import one_line_errors
 from pix2pix import encoding
 from pix2pix.infer import Statistics, faster, load, translate
 
@@ -42,29 +59,24 @@ SEGMENTATION = ("pixel_accuracy", "class_accuracy", "mean_iou")
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(EvaluateSettings):
     """Score networks on held-out pairs."""
 
+    # ---- data
     weights: tuple[Path, ...]
-    """what `train` or `convert` wrote; several (of one direction) are scored and shown side by side"""
+    """Weights file that `train` or `convert` wrote; several, of one direction, are scored and shown side by side."""
     data_dir: Path
-    """Cityscapes, facades, any paired folder; an image folder for grey-to-colour"""
+    """Folder or zip with the images to score: Cityscapes, facades, any paired folder, or for grey-to-colour any folder
+    of images."""
     split: str = "val"
-    """train, val or test"""
     limit: int = 500
-    """pairs to score"""
-    norm: Statistics = "paper"
-    """test-time statistics, as in infer"""
-    seed: int = 0
-    """of the dropout"""
     segment_with: Path | None = None
-    """for label-to-photo: photo-to-label weights that turn the generated photos back into labels"""
-    output: Path | None = None
-    """folder for scores.json and pictures.png; none prints only"""
-    device: str = "auto"
-    """auto, cpu, gpu or gpu:N"""
-    plain: bool = False
-    """the stock eager network; else, on a CPU and for much work, it is compiled"""
+    """Weights of a photo-to-label network that turns the photos of a label-to-photo one back into labels."""
+
+    # ---- model
+    statistics: Statistics = "paper"
+    """Statistics of batch normalisations: paper takes the image's own, with dropout, as in training (Sec. 3.3), running
+    takes the averages, without dropout."""
 
 
 @dataclass(frozen=True)
@@ -77,27 +89,10 @@ class FixedSet:
 
 
 def open_data(data_dir: Path, split: str, direction: str, photo_side: str):
-    """The set's pairs; for grey-to-colour its single photos."""
+    """The set's pairs, none of train/ set aside for a test (the papers score val); for grey-to-colour its photos."""
     if direction == "grey-to-colour":
-        return open_pictures(data_dir, split)
-    return open_pairs(data_dir, split, photo_side)
-
-
-def readable(data, limit: int):
-    """Yields (index, item) of the first `limit` items that can be read, and names the others."""
-    done = 0
-    for index in range(len(data)):
-        if done == limit:
-            return
-        try:
-            item = data[index]
-        except UserError as problem:
-            print(f"skipped: {problem}")
-            continue
-        done += 1
-        yield index, item
-    if not done:
-        raise UserError("no pair of the set can be read")
+        return open_images(data_dir, split)
+    return open_pairs(data_dir, split, photo_side, wanted=("train", "val"))
 
 
 def has_class_colours(label: np.ndarray) -> bool:
@@ -111,7 +106,7 @@ def has_class_colours(label: np.ndarray) -> bool:
 
 def fixed_set(data, direction: str, side_px: int, count: int) -> FixedSet:
     """The first `count` pairs, resized without chance."""
-    pairs = [encoding.as_pair(item, direction) for _, item in readable(data, count)]
+    pairs = [encoding.as_pair(item, direction) for _, item in readable(data, count, "pair")]
     sources, targets = zip(*(crop_pair(*pair, 0, side_px, False, None) for pair in pairs), strict=True)
     labels = None
     if direction == "photo-to-label" and has_class_colours(pairs[0][1]):
@@ -123,12 +118,12 @@ def fixed_scores(fixed: FixedSet, translated: np.ndarray) -> dict[str, float]:
     """L1 (percent of the range), PSNR and, for class labels, the segmentation scores of a FixedSet's translations."""
     pairs = list(zip(fixed.targets, translated, strict=True))
     scores = {
-        "val_l1_percent": float(np.mean([metrics.l1(*pair) for pair in pairs])),
-        "psnr_db": float(np.mean([metrics.psnr(*pair) for pair in pairs])),
+        "val_l1_percent": float(np.mean([image_metrics.l1(*pair) for pair in pairs])),
+        "psnr_db": float(np.mean([image_metrics.psnr(*pair) for pair in pairs])),
     }
     if fixed.labels is not None:
-        found = np.stack([classify(picture, void=False) for picture in translated])
-        segmentation = metrics.segmentation_scores(metrics.class_histogram(fixed.labels, found))
+        found = np.stack([classify(image, void=False) for image in translated])
+        segmentation = image_metrics.segmentation_scores(image_metrics.class_histogram(fixed.labels, found))
         scores |= {name: segmentation[name] for name in SEGMENTATION}
     return scores
 
@@ -142,25 +137,25 @@ def ranked_by(scores: dict[str, float]) -> str:
 
 
 class Tally:
-    """Sums of one row of the table: a histogram of classes, and the nearness of pictures."""
+    """Sums of one row of the table: a histogram of classes, and the nearness of images."""
 
     def __init__(self):
         self.histogram = 0
         self.nearness = []
 
     def count(self, truth: np.ndarray, found: np.ndarray) -> None:
-        """Adds one picture's class ids."""
-        self.histogram = self.histogram + metrics.class_histogram(truth, found)
+        """Adds one image's class ids."""
+        self.histogram = self.histogram + image_metrics.class_histogram(truth, found)
 
-    def compare(self, truth: np.ndarray, picture: np.ndarray) -> None:
-        """Adds one picture's L1, PSNR and SSIM."""
-        scores = {"l1_percent": metrics.l1(truth, picture), "psnr_db": metrics.psnr(truth, picture)}
-        self.nearness.append({**scores, "ssim": metrics.ssim(truth, picture)})
+    def compare(self, truth: np.ndarray, image: np.ndarray) -> None:
+        """Adds one image's L1, PSNR and SSIM."""
+        scores = {"l1_percent": image_metrics.l1(truth, image), "psnr_db": image_metrics.psnr(truth, image)}
+        self.nearness.append({**scores, "ssim": image_metrics.ssim(truth, image)})
 
     def scores(self) -> dict:
-        """JSON values: score name -> value, or [mean, standard error] where pictures are averaged."""
-        found = metrics.segmentation_scores(self.histogram) if isinstance(self.histogram, np.ndarray) else {}
-        return {**found, **(metrics.summarise(self.nearness) if self.nearness else {})}
+        """JSON values: score name -> value, or [mean, standard error] where images are averaged."""
+        found = image_metrics.segmentation_scores(self.histogram) if isinstance(self.histogram, np.ndarray) else {}
+        return {**found, **(image_metrics.summarise(self.nearness) if self.nearness else {})}
 
 
 def evaluate(options: Options, segment: Callable[[np.ndarray], np.ndarray] | None = None) -> dict:
@@ -169,29 +164,31 @@ def evaluate(options: Options, segment: Callable[[np.ndarray], np.ndarray] | Non
     photo-to-label, with Cityscapes colours: the nearest of the 19 class colours to each pixel, counted in one histogram
     over the set; void is not scored, and a class that the set lacks counts as zero (the paper's script does both).
     label-to-photo: the same, of what a segmentation network sees in the generated photos.
-    Always: L1, PSNR and SSIM of the pictures.
+    Always: L1, PSNR and SSIM of the images.
 
     Args:
         segment: a segmentation network of yours: photo uint8 [H, W, 3] -> class ids 0..18 [H, W]; it goes before
             options.segment_with.
 
     Returns:
-        JSON values: rows (name -> score name -> value), what was scored; under "pictures" arrays for `sheet`.
+        JSON values: rows (name -> score name -> value), what was scored; under "images" arrays for `sheet`.
     """
-    if options.limit < 1:
-        raise UserError(f"--limit {options.limit}: at least one pair is needed")
+    at_least(options, limit=1, seed=0)
     networks = load_all(options.weights)
-    if not options.plain:
-        networks = {name: faster(network, options.norm) for name, network in networks.items()}
-    facts = next(iter(networks.values())).facts
-    direction = facts["direction"]
+    if not options.disable_cpu_layers:
+        networks = {name: faster(network, options.statistics) for name, network in networks.items()}
+    metadata = next(iter(networks.values())).metadata
+    direction = metadata["direction"]
     segment = segment or segment_with(options, direction)
-    data = open_data(options.data_dir, options.split, direction, facts.get("photo_side", "left"))
+    data = open_data(options.data_dir, options.split, direction, metadata.get("photo_side", "left"))
+    announce(data, options.data_dir, f"{data.split} pairs")
+    if direction != "grey-to-colour":
+        refuse_withheld(data)
     rows = {name: Tally() for name in networks}
     shown = {name: [] for name in ("source", *networks, "truth")}
     keep = set(np.linspace(0, min(options.limit, len(data)) - 1, SHOWN).astype(int).tolist())
     classes, scored, frequency = None, 0, 0
-    for index, item in readable(data, options.limit):
+    for index, item in readable(data, options.limit, "pair"):
         source, target = encoding.as_pair(item, direction)
         if classes is None:  # decided by the first pair
             classes = direction != "grey-to-colour" and has_class_colours(item[1])
@@ -199,35 +196,36 @@ def evaluate(options: Options, segment: Callable[[np.ndarray], np.ndarray] | Non
         truth = classify(item[1], void=True) if classes else None
         results = {}
         for name, network in networks.items():
-            results[name] = picture = translate(network, source, options.norm, seed=options.seed)
-            rows[name].compare(target, picture)
+            results[name] = image = translate(network, source, options.statistics, seed=options.seed)
+            rows[name].compare(target, image)
             if classes:
-                rows[name].count(truth, classes_in(picture, segment))
+                rows[name].count(truth, classes_in(image, segment))
                 if direction == "photo-to-label":
-                    rows.setdefault(f"{name}, void allowed", Tally()).count(truth, classify(picture, void=True))
+                    rows.setdefault(f"{name}, void allowed", Tally()).count(truth, classify(image, void=True))
                     strict = rows.setdefault(f"{name}, only black ignored", Tally())
-                    strict.count(black_ignored(item[1]), classify(picture, void=False))
+                    strict.count(black_ignored(item[1]), classify(image, void=False))
         if classes:
             frequency = frequency + np.bincount(truth.ravel(), minlength=256)[: len(CLASSES)]
-            add_bars(rows, truth, target, segment, facts["image_px"])
+            add_bars(rows, truth, target, segment, metadata["image_px"])
         if index in keep:
-            for name, picture in {"source": source, **results, "truth": target}.items():
-                shown[name].append(picture)
+            for name, image in {"source": source, **results, "truth": target}.items():
+                shown[name].append(image)
         scored += 1
     if classes and direction == "photo-to-label":
         rows[f"all {CLASSES[int(np.argmax(frequency))]}"] = majority(frequency)
     return {
         "weights": [str(path) for path in options.weights],
         "direction": direction,
-        "preset": facts["preset"],
-        "steps": facts["step"],
+        "preset": metadata["preset"],
+        "steps": metadata["step"],
         "data": str(options.data_dir),
-        "split": options.split,
+        "split": data.split,
+        "data_notes": data.notes,
         "pairs_scored": scored,
-        "image_px": facts["image_px"],
-        "statistics": options.norm,
+        "image_px": metadata["image_px"],
+        "statistics": options.statistics,
         "rows": {name: tally.scores() for name, tally in rows.items()},
-        "pictures": shown,
+        "images": shown,
     }
 
 
@@ -236,12 +234,12 @@ def load_all(paths: tuple[Path, ...]) -> dict:
     if not paths:
         raise UserError("--weights wants at least one file")
     networks = [load(path) for path in paths]
-    directions = sorted({network.facts["direction"] for network in networks})
+    directions = sorted({network.metadata["direction"] for network in networks})
     if len(directions) > 1:
         raise UserError(f"the weights translate in different directions ({', '.join(directions)}); score them apart")
     if len(networks) == 1:
         return {"ours": networks[0]}
-    names = [network.facts.get("objective", network.facts["preset"]) for network in networks]
+    names = [network.metadata.get("objective", network.metadata["preset"]) for network in networks]
     if len(set(names)) < len(names):
         names = [str(path.parent) for path in paths]
     if len(set(names)) < len(names):
@@ -256,15 +254,15 @@ def segment_with(options: Options, direction: str) -> Callable[[np.ndarray], np.
     if direction != "label-to-photo":
         raise UserError(f"--segment-with judges generated photos; these weights make {direction.rpartition('-')[2]}s")
     network = load(options.segment_with)
-    if network.facts["direction"] != "photo-to-label":
+    if network.metadata["direction"] != "photo-to-label":
         raise UserError(f"--segment-with wants photo-to-label weights; {options.segment_with} does the reverse")
-    network = network if options.plain else faster(network, options.norm)
-    return lambda photo: classify(translate(network, photo, options.norm, seed=options.seed), void=False)
+    network = network if options.disable_cpu_layers else faster(network, options.statistics)
+    return lambda photo: classify(translate(network, photo, options.statistics, seed=options.seed), void=False)
 
 
-def classes_in(picture: np.ndarray, segment) -> np.ndarray:
+def classes_in(image: np.ndarray, segment) -> np.ndarray:
     """Class ids of a translated label, or of a generated photo as the segmentation network sees it."""
-    return classify(picture, void=False) if segment is None else segment(picture)
+    return classify(image, void=False) if segment is None else segment(image)
 
 
 def add_bars(rows: dict, truth: np.ndarray, target: np.ndarray, segment, image_px: int) -> None:
@@ -308,31 +306,31 @@ def table(result: dict) -> str:
             lines += ["", "not the paper's FCN-score: another network looks at the photos; the paper's is an FCN-8s"]
         else:
             lines += ["", "not comparable line by line: the paper's rows are 500 pairs, full-size networks, 200 epochs"]
-    lines += ["", "| pictures | L1 % | PSNR dB | SSIM |", "|---|---|---|---|"]
+    lines += ["", "| images | L1 % | PSNR dB | SSIM |", "|---|---|---|---|"]
     for name, scores in rows.items():
         if "psnr_db" in scores:
-            cells = [f"{scores[key][0]:.3f} ± {scores[key][1]:.3f}" for key in ("l1_percent", "psnr_db", "ssim")]
+            cells = [protocol.cell(scores[key]) for key in ("l1_percent", "psnr_db", "ssim")]
             lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
 def sheet(columns: dict[str, list[np.ndarray]], count: int = SHOWN) -> np.ndarray:
-    """Pictures in rows, one column for each name: source, translations, truth; brought to one size."""
+    """Images in rows, one column for each name: source, translations, truth; brought to one size."""
     height, width = columns["source"][0].shape[:2]
-    rows = [[resize(picture, height, width) for picture in row] for row in zip(*columns.values(), strict=True)]
+    rows = [[resize(image, height, width) for image in row] for row in zip(*columns.values(), strict=True)]
     return grid(rows[:count], list(columns), cell_px=128)
+
+
+def write(result: dict, folder: Path) -> None:
+    """Writes scores.json and a sheet of images. Raises UserError if they cannot be written."""
+    protocol.write(result, folder, sheet(result["images"]))
 
 
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
     """The command line."""
-    options = tyro.cli(Options, args=argv, prog="python -m pix2pix.evaluate", description=__doc__)
-    open_device(options.device, options.plain)
-    result = evaluate(options)
-    print(table(result))
-    if options.output:
-        evaluation.write(result, options.output, sheet(result["pictures"]))
-        print(f"\nwritten: {options.output / 'scores.json'}, {options.output / 'pictures.png'}")
+    options = parse(Options, argv, "python -m pix2pix.evaluate", __doc__, limit=1, seed=0)
+    protocol.run(options, evaluate, table, write)
 
 
 if __name__ == "__main__":

@@ -5,56 +5,51 @@ python -m pix2pix.export --weights WEIGHTS --output FOLDER
 python -m pix2pix.export --weights WEIGHTS --output FOLDER --format onnx
 """
 
+if not __package__:  # run as a file: modules are looked for at the repository's root, not in this folder
+    import sys
+    from pathlib import Path
+
+    here = Path(__file__).resolve().parent
+    sys.path[:] = [str(here.parent), *(entry for entry in sys.path if Path(entry).resolve() != here)]
+
 from dataclasses import dataclass
-from pathlib import Path
 
-import tyro
-
-from common import exported
-from common.device import open_device
-from common.errors import one_line_errors
-from common.exported import Format
+from common.config import ExportSettings
+from common.deploy import export as exported
+from common.runtime.commands import one_line_errors
 from pix2pix.infer import Statistics, load, with_own_statistics
 
 import paddle
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(ExportSettings):
     """Write the generator as a Paddle Inference or ONNX model and compare it with the original."""
 
-    weights: Path
-    """what `train` or `convert` wrote"""
-    output: Path
-    """folder for generator.json (.pdmodel of Paddle 2) and generator.pdiparams, or for generator.onnx"""
-    norm: Statistics = "paper"
-    """paper: each picture's own statistics; running: averages. An exported model has no dropout in either"""
-    format: Format = "paddle"
-    """paddle: a Paddle Inference model; onnx: for other runtimes, by paddle2onnx (pip install -e ".[export]")"""
-    device: str = "auto"
-    """auto, cpu, gpu or gpu:N"""
+    # ---- model
+    statistics: Statistics = "paper"
+    """Statistics of batch normalisations: paper takes each image's own, running takes the averages of training; an
+    exported model has no dropout in either."""
 
 
 def export(options: Options) -> float | None:
-    """Exports with free batch and picture size; returns the largest difference from the eager network."""
+    """Exports with free batch and image size; returns the largest difference from the eager network."""
     network = load(options.weights)
-    channels, side = network.facts["generator"]["source_channels"], network.facts["image_px"]
-    if options.norm == "paper":
+    channels, side = network.metadata["generator"]["source_channels"], network.metadata["image_px"]
+    if options.statistics == "paper":
         network = with_own_statistics(network)
     sides = [(side, side), (side + network.stride, side)]
 
     def random_inputs(batch: int, height: int, width: int) -> list:
         return [paddle.uniform([batch, channels, height, width], min=-1.0, max=1.0)]
 
-    return exported.export(network, options.output, "generator", random_inputs, sides, options.format)
+    return exported.write(network, options, "generator", random_inputs, sides)
 
 
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
     """The command line."""
-    options = tyro.cli(Options, args=argv, prog="python -m pix2pix.export", description=__doc__)
-    open_device(options.device)
-    export(options)
+    exported.command(Options, argv, "pix2pix", __doc__, export)
 
 
 if __name__ == "__main__":

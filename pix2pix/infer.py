@@ -1,11 +1,18 @@
-"""Translates pictures of any size with a trained network; no pair is needed.
+"""Translates images of any size with a trained network; no pair is needed.
 
 python -m pix2pix.infer --demo
 
-python -m pix2pix.infer --weights WEIGHTS --input PICTURE --output OUT.png
+python -m pix2pix.infer --weights WEIGHTS --input IMAGE --output OUT.png
 
 python -m pix2pix.infer --weights WEIGHTS --input FOLDER --output FOLDER
 """
+
+if not __package__:  # run as a file: modules are looked for at the repository's root, not in this folder
+    import sys
+    from pathlib import Path
+
+    here = Path(__file__).resolve().parent
+    sys.path[:] = [str(here.parent), *(entry for entry in sys.path if Path(entry).resolve() != here)]
 
 import contextlib
 from dataclasses import dataclass, replace
@@ -13,14 +20,18 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import tyro
 
-from common import demo, photos
-from common.checkpoint import build_network, load_network, read_weights
-from common.compiled import compile_network
-from common.device import describe, open_device
-from common.errors import UserError, one_line_errors
-from common.images import find_images, read_image, resize, write_image
+from common.checkpoint.weights import load_trained
+from common.config import InferSettings, parse
+from common.deploy.engine import compile_network
+from common.errors import UserError
+from common.imaging.folders import find_images
+from common.imaging.io import read_image
+from common.imaging.transforms import resize
+from common.inpainting import demo, folder_run, photos
+from common.runtime import memory
+from common.runtime.commands import one_line_errors
+from common.runtime.device import describe, open_device
 from data import EXAMPLES
 from pix2pix import encoding
 from pix2pix.model import build_generator
@@ -31,61 +42,44 @@ from paddle import nn
 
 Statistics = Literal["paper", "running"]
 Size = Literal["trained", "full"]
-SMALL_PX = 32  # below this a picture is as good as nothing to a network that halves it five times
+SMALL_PX = 32  # below this an image is as good as nothing to a network that halves it five times
 
 
 @dataclass(frozen=True)
-class Options:
-    """Translate one picture, or a folder of them."""
+class Options(InferSettings):
+    """Translate one image, or a folder of them."""
 
-    weights: Path | None = None
-    """what `train` or `convert` wrote"""
-    input: Path | None = None
-    """a picture, or a folder of pictures"""
-    output: Path | None = None
-    """a picture to write, or a folder if the input is one"""
-    demo: bool = False
-    """needs nothing else: bundled weights, bundled pictures, results in demo_pix2pix/ or the output"""
+    # ---- data
     half: Literal["whole", "left", "right"] = "whole"
-    """take this half of each picture, for pairs that stand side by side in one file"""
-    norm: Statistics = "paper"
-    """paper: the picture's own statistics and dropout, as in training (Sec. 3.3); running: averages, no dropout"""
+    """Half of each image to take, for pairs that stand side by side in one file."""
+
+    # ---- model
+    statistics: Statistics = "paper"
+    """Statistics of batch normalisations: paper takes the image's own, with dropout, as in training (Sec. 3.3), running
+    takes the averages, without dropout."""
     size: Size = "trained"
-    """trained: the network sees the picture at the size it was trained on; full: at its own"""
-    device: str = "auto"
-    """auto, cpu, gpu or gpu:N"""
-    plain: bool = False
-    """the stock eager network; else, on a CPU and for much work, it is compiled"""
-    seed: int = 0
-    """of the dropout"""
-    skip_existing: bool = False
-    """leave out pictures of a folder whose output is there already"""
+    """Size at which the network sees the image: the one it was trained on, or the image's full size."""
 
 
 def load(weights: str | Path) -> nn.Layer:
-    """The generator of a weights file, ready to translate; its `facts` say what it was trained on.
+    """The generator of a weights file, ready to translate; its `metadata` say what it was trained on.
 
     Raises:
         UserError: no such file, no safetensors, another paper's weights, or tensors that do not fit.
     """
-    tensors, facts = read_weights(weights)
-    if facts.get("paper") != "pix2pix" or "generator" not in facts:
-        raise UserError(f"{weights} holds no pix2pix generator but weights of {facts.get('paper', 'unknown')}")
-    generator = build_network(build_generator, facts["generator"], tensors, weights)
-    load_network(generator, tensors, "generator", weights)
-    generator.eval()
-    generator.facts = facts
-    return generator
+    return load_trained(build_generator, weights, "pix2pix", "generator", "pix2pix generator")
 
 
 def faster(generator: nn.Layer, norm: Statistics = "paper"):
-    """The same generator, compiled where it can be (see `compile_network`): for one picture at a time.
+    """The same generator, compiled where it can be (see `compile_network`): for one image at a time.
 
     Not where dropout is drawn at test time (Sec. 3.3): a compiled network has no chance.
     """
     if norm == "running":
         return compile_network(generator, free="sides")
     if any(isinstance(layer, nn.Dropout) for layer in generator.sublayers()):
+        if "exported" in generator.metadata:
+            print("note: the exported network has no dropout and is not used; --norm running does without dropout")
         return generator
     return compile_network(generator, free="sides", stands_for=with_own_statistics(generator), training=True)
 
@@ -93,9 +87,9 @@ def faster(generator: nn.Layer, norm: Statistics = "paper"):
 def with_own_statistics(network: nn.Layer) -> nn.Layer:
     """The same generator with batch normalisations turned into instance normalisations.
 
-    For a batch of one picture both are the same function, and of a larger batch each picture is treated as if alone.
+    For a batch of one image both are the same function, and of a larger batch each image is treated as if alone.
     """
-    arguments = network.facts["generator"]
+    arguments = network.metadata["generator"]
     if arguments["norm"] != "batch":
         return network
     twin = build_generator(**{**arguments, "norm": "instance-affine"})
@@ -111,13 +105,13 @@ def with_own_statistics(network: nn.Layer) -> nn.Layer:
 def test_time(generator: nn.Layer, norm: Statistics, seed: int):
     """Sets a generator up for translating, and leaves it, and Paddle's chain of chance, as they were.
 
-    paper: as in training, statistics of the batch (which is one picture) and dropout, drawn from the seed (Sec. 3.3);
+    paper: as in training, statistics of the batch (which is one image) and dropout, drawn from the seed (Sec. 3.3);
     running: the averages of training, no dropout.
     """
     training = [layer.training for layer in generator.sublayers(include_self=True)]
     # Running averages, which a pass would move; Paddle counts them as parameters without gradient.
     averages = [(value, value.clone()) for value in generator.parameters() if value.stop_gradient]
-    chance = paddle.get_rng_state()
+    rng = paddle.get_rng_state()
     generator.train() if norm == "paper" else generator.eval()
     paddle.seed(seed)
     try:
@@ -126,7 +120,7 @@ def test_time(generator: nn.Layer, norm: Statistics, seed: int):
             for value, before in averages:
                 paddle.assign(before, value)
     finally:
-        paddle.set_rng_state(chance)
+        paddle.set_rng_state(rng)
         for layer, was in zip(generator.sublayers(include_self=True), training, strict=True):
             layer.training = was
 
@@ -134,34 +128,39 @@ def test_time(generator: nn.Layer, norm: Statistics, seed: int):
 def translate(
     generator: nn.Layer, image: np.ndarray, norm: Statistics = "paper", size: Size = "trained", seed: int = 0
 ) -> np.ndarray:
-    """Translates one picture.
+    """Translates one image.
 
     Args:
         generator: from `load`.
         image: uint8 [height, width, 3] RGB of any size.
         norm: see `test_time`.
-        size: `trained` resizes the picture to the square that the network was trained on, and the result back; `full`
+        size: `trained` resizes the image to the square that the network was trained on, and the result back; `full`
             lets the network see it at its own size, reflected at the border to a multiple of the network's stride.
-        seed: of the dropout; the same picture and seed give the same result.
+        seed: of the dropout; the same image and seed give the same result.
 
     Returns:
         uint8 [height, width, 3].
     """
     height, width = image.shape[:2]
     if size == "trained":
-        seen = resize(image, generator.facts["image_px"], generator.facts["image_px"])
+        seen = resize(image, generator.metadata["image_px"], generator.metadata["image_px"])
     else:
         pad = [(0, -side % generator.stride) for side in (height, width)]
         seen = np.pad(image, [*pad, (0, 0)], mode="reflect" if min(height, width) > 1 else "edge")
-    with test_time(generator, norm, seed):
-        output = generator(encoding.encode_source(seen[None], generator.facts["direction"])).numpy()[0]
+
+    def compute(_: int) -> np.ndarray:
+        with test_time(generator, norm, seed):
+            return generator(encoding.encode_source(seen[None], generator.metadata["direction"])).numpy()[0]
+
+    output = memory.halving(compute, 1, f"translating {{}} image of {width} x {height} px with --size {size}")
     if size == "full":
         output = output[:, :height, :width]
-    return encoding.decode(output, image, generator.facts["direction"])
+    return encoding.decode(output, image, generator.metadata["direction"])
 
 
+@memory.names_images
 def translate_all(generator: nn.Layer, sources: np.ndarray, direction: str, seed: int) -> np.ndarray:
-    """Translates pictures of the network's own size, one at a time as in the paper.
+    """Translates images of the network's own size, one at a time as in the paper.
 
     Args:
         sources: uint8 [N, side, side, 3].
@@ -181,7 +180,7 @@ def translate_all(generator: nn.Layer, sources: np.ndarray, direction: str, seed
 
 
 def read_source(path: Path, half: str) -> np.ndarray:
-    """A picture, or one half of it. Raises UserError for a broken one, or one too narrow to be halved."""
+    """An image, or one half of it. Raises UserError for a corrupt one, or one too narrow to be halved."""
     image = read_image(path)
     if half == "whole":
         return image
@@ -192,47 +191,48 @@ def read_source(path: Path, half: str) -> np.ndarray:
 
 
 def translate_file(generator: nn.Layer, options: Options) -> None:
-    """One picture: reads, translates, writes."""
+    """One image: reads, translates, writes."""
     image = read_source(options.input, options.half)
     if options.half == "whole" and image.shape[1] == 2 * image.shape[0]:
         print(f"note: {options.input} is twice as wide as high; if it is a pair side by side, add --half left or right")
     if min(image.shape[:2]) < SMALL_PX:
         print(f"note: {image.shape[1]} x {image.shape[0]} px is very small")
-    write_image(options.output, translate(generator, image, options.norm, options.size, options.seed))
-    print(f"{options.input}: {image.shape[1]} x {image.shape[0]} px, {generator.facts['direction']}")
+    folder_run.write_result(options.output, translate(generator, image, options.statistics, options.size, options.seed))
+    print(f"{options.input}: {image.shape[1]} x {image.shape[0]} px, {generator.metadata['direction']}")
     print(f"written: {options.output}")
 
 
 def translate_folder(generator: nn.Layer, options: Options) -> int:
-    """A folder of pictures. Returns the number that failed; summary.json names them."""
+    """A folder of images. Returns the number that failed; summary.json names them."""
 
     def read(path: Path, _: int) -> np.ndarray:
         return read_source(path, options.half)
 
     def work(images: list[np.ndarray]) -> list[np.ndarray]:
-        return [translate(generator, image, options.norm, options.size, options.seed) for image in images]
+        return [translate(generator, image, options.statistics, options.size, options.seed) for image in images]
 
-    words = {"unit": "picture", "doing": "translating", "done": "translated"}
-    return photos.each_in_folder(
-        options.input, options.output, read, work, options.weights, options.skip_existing, chunk=1, **words
-    )
+    words = {"unit": "image", "doing": "translating", "done": "translated"}
+    return folder_run.each_in_folder(
+        options.input, options.output, read, work, options.weights, options.skip_existing, chunk=1,
+        settings=photos.settings_of(options), **words,
+    )  # fmt: skip
 
 
 def load_compiled(options: Options) -> nn.Layer:
     """The generator of the options' weights, compiled where it can be and may be."""
     generator = load(options.weights)
-    return generator if options.plain else faster(generator, options.norm)
+    return generator if options.disable_cpu_layers else faster(generator, options.statistics)
 
 
 def translate_examples(options: Options) -> int:
-    """Translates the bundled pictures that the weights' direction takes, into a subfolder. Returns how many failed."""
+    """Translates the bundled images that the weights' direction takes, into a subfolder. Returns how many failed."""
     generator = load_compiled(options)
-    direction = generator.facts["direction"]
+    direction = generator.metadata["direction"]
     source = EXAMPLES / ("labels" if direction == "label-to-photo" else "streets")
     options = replace(options, input=source, output=options.output / direction.replace("-", "_"))
     failed = translate_folder(generator, options)
     rows = []
-    for path, result in photos.result_files(find_images(source), source, options.output).items():
+    for path, result in folder_run.result_files(find_images(source), source, options.output).items():
         photo, label = (read_image(EXAMPLES / name) for name in (f"streets/{path.stem}.jpg", f"labels/{path.stem}.png"))
         given, truth = encoding.as_pair(photo if direction == "grey-to-colour" else (photo, label), direction)
         rows.append([given, read_image(result), truth])
@@ -242,13 +242,12 @@ def translate_examples(options: Options) -> int:
 
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
-    """The command line. Exit status 1 if any picture of a folder failed."""
-    options = tyro.cli(Options, args=argv, prog="python -m pix2pix.infer", description=__doc__)
+    """The command line. Exit status 1 if any image of a folder failed."""
+    options = parse(Options, argv, "python -m pix2pix.infer", __doc__, seed=0)
     files = [options.weights] if options.weights else []
     options = demo.fill(options, "pix2pix", bundled, input=EXAMPLES, half="whole")
-    if not options.input.exists():
-        raise UserError(f"there is no picture or folder {options.input}")
-    place = open_device(options.device, options.plain)
+    folder_run.check_places(options.input, options.output)
+    place = open_device(options.device, options.disable_cpu_layers)
     print(describe(place))
     if options.demo:
         failed = sum(translate_examples(replace(options, weights=file)) for file in files or bundled("pix2pix"))

@@ -36,12 +36,12 @@ def _towards(logits, target: int, mode: GanMode):
 
 
 def gradient_penalty(discriminator, source, real, fake, mix):
-    """(|| grad D || - 1)^2 at pictures between real and fake ones (Gulrajani et al. 2017, Eq. 3), without its weight.
+    """(|| grad D || - 1)^2 at images between real and fake ones (Gulrajani et al. 2017, Eq. 3), without its weight.
 
-    The gradient is taken over all that D sees: the source, the same for both, and the mixed picture.
+    The gradient is taken over all that D sees: the source, the same for both, and the mixed image.
 
     Args:
-        mix: float32 [N, 1, 1, 1] in [0, 1], the share of the real picture.
+        mix: float32 [N, 1, 1, 1] in [0, 1], the fraction of the real image.
     """
     between = (mix * real + (1 - mix) * fake).detach()
     seen = paddle.concat([source, between], axis=1) if discriminator.conditional else between

@@ -29,7 +29,7 @@ def conv_bias(norm: Norm) -> bool | None:
 
 
 def initialise(network: nn.Layer, norm_deviation: float = 0.02) -> None:
-    """Draws the weights: convolutions N(0, 0.02), biases 0, scales of normalisations N(1, norm_deviation) (App. 6.2).
+    """Initialises convolutions with N(0, 0.02), biases with 0, norm scales with N(1, norm_deviation) (App. 6.2).
 
     Args:
         norm_deviation: 0.02 in the official code; 0 in the article, whose scales start at exactly 1 (D10).
@@ -78,7 +78,7 @@ class ResnetGenerator(nn.Layer):
     Args:
         blocks: residual blocks; 7 in the article.
         base_channels: outputs of the first convolution.
-        upsample: how a transposed 3x3 convolution of stride 2 comes to an even size: the official `output-padding`
+        upsample: how a transposed 3x3 convolution of stride 2 gets an even size: the official `output-padding`
             computes the last row and column, the article's `zero-pad` sets them to 0 after the ReLU (D7).
         dropout: none in the article; else inside each block.
     """
@@ -98,7 +98,7 @@ class ResnetGenerator(nn.Layer):
             "kind": "resnet", "blocks": blocks, "base_channels": base_channels, "norm": norm, "dropout": dropout,
             "upsample": upsample, "source_channels": source_channels, "target_channels": target_channels,
         }  # fmt: skip
-        self.stride = 4  # sides of the pictures must be multiples of this
+        self.stride = 4  # sides of the images must be multiples of this
         self.zero_pad = upsample == "zero-pad"
         bias, width = conv_bias(norm), base_channels
         extra = 0 if self.zero_pad else 1
@@ -134,9 +134,9 @@ class ResnetGenerator(nn.Layer):
 
 
 class BottleneckNorm(nn.BatchNorm2D):
-    """Batch normalisation where a channel may be a single number, of which only its shift remains.
+    """Batch normalisation where a channel may be a single value, of which only its shift remains.
 
-    Paddle's own lets a single number through unchanged, without scale and shift. The averages stay as they are.
+    Paddle's own passes a single value unchanged, without scale and shift. The running averages stay as they are.
     """
 
     def forward(self, x):
@@ -147,10 +147,10 @@ class BottleneckNorm(nn.BatchNorm2D):
 
 
 class UnetGenerator(nn.Layer):
-    """The paper's generator (App. 6.1.1): C64-C128-C256-C512-…, and back, each level joined to its mirror image.
+    """The paper's generator (App. 6.1.1): C64-C128-C256-C512-…, and back, each level concatenated with its mirror.
 
     Args:
-        levels: halvings down to the bottleneck; 8 is the paper's U-Net-256, 7 is U-Net-128.
+        levels: downsamplings to the bottleneck; 8 is the paper's U-Net-256, 7 is U-Net-128.
         base_channels: outputs of the first convolution; deeper levels have 2, 4 and then 8 times as many.
         skips: False is the paper's encoder-decoder.
         dropout: of 50 %, the generator's only noise (D5). `paper` (and its Torch code): after the three innermost
@@ -159,7 +159,7 @@ class UnetGenerator(nn.Layer):
         bare_bias: a bias in convolutions that no normalisation follows, as the Torch code has it; the official port has
             one there only with instance normalisation (and in the last layer, as here, always).
         bottleneck_norm: normalise the innermost level too, as the authors' first code did: the paper's errata (App.
-            6.3) tell why this is a mistake for one picture at a time.
+            6.3) explain why this is a mistake for one image at a time.
     """
 
     def __init__(
@@ -187,7 +187,7 @@ class UnetGenerator(nn.Layer):
         self.leaky_relu = nn.LeakyReLU(0.2)
         channels = source_channels
         for level, width in enumerate(widths):
-            # The first level has no normalisation, nor has the last: over a 1x1 map of one picture it would be zero.
+            # The first level has no normalisation, nor has the last: over a 1x1 map of one image it would be zero.
             innermost = level == levels - 1
             now = "none" if level == 0 or (innermost and not bottleneck_norm) else norm
             bias = None if bare_bias and now == "none" else conv_bias(norm)
@@ -229,14 +229,14 @@ def build_generator(kind: Literal["resnet", "unet"], **arguments) -> ResnetGener
 
 
 class PatchDiscriminator(nn.Layer):
-    """Judges every patch of a picture (Sec. 3.2.2, App. 6.1.2). Fully convolutional.
+    """Judges every patch of an image (Sec. 3.2.2, App. 6.1.2). Fully convolutional.
 
     Args:
         patch_px: side of the patch that one output sees: 1 (PixelGAN), 16, 34, 70 (the paper's choice), 142 or 286
-            (ImageGAN: more than the whole picture of 256 px).
+            (ImageGAN: more than the whole image of 256 px).
         base_channels: outputs of the first convolution.
         first_norm: normalise after the first convolution too, as in the article (D4).
-        conditional: whether it sees the source beside the picture (cGAN) or the picture alone (GAN).
+        conditional: whether it sees the source as well as the image (cGAN) or the image alone (GAN).
     """
 
     def __init__(
@@ -275,16 +275,16 @@ class PatchDiscriminator(nn.Layer):
         else:
             self.last = nn.Conv2D(channels, 1, 4, padding=1)
 
-    def forward(self, source, picture):
-        """Judges pictures, each knowing its source.
+    def forward(self, source, image):
+        """Judges images, each knowing its source.
 
         Args:
-            source, picture: float32 [N, channels, H, W] in [-1, 1]; without `conditional` the source is not looked at.
+            source, image: float32 [N, channels, H, W] in [-1, 1]; without `conditional` the source is ignored.
 
         Returns:
             float32 [N, 1, h, w], logits: 30 x 30 for 256 px and patches of 70, 26 x 26 for 224.
         """
-        x = paddle.concat([source, picture], axis=1) if self.conditional else picture
+        x = paddle.concat([source, image], axis=1) if self.conditional else image
         return self.judge(x)
 
     def judge(self, x):

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from common.errors import UserError
+from common.runtime.commands import next_command
 
 FOLDER = Path(__file__).parent
 MANIFEST = "manifest.json"
@@ -14,7 +15,7 @@ def read_manifest(folder: Path = FOLDER) -> dict[str, dict]:
     """What is known of each file, by the file's name without its suffix; empty where nothing has been packed.
 
     Raises:
-        UserError: the manifest is broken.
+        UserError: the manifest is corrupt.
     """
     try:
         return json.loads((folder / MANIFEST).read_text())
@@ -55,7 +56,7 @@ def bundled(paper: str, folder: Path = FOLDER) -> list[Path]:
     names = of_paper(paper, folder)
     if not names:
         raise UserError(
-            f"there are no weights of {paper} in {folder} yet; give --weights FILE, such as `python -m {paper}.train "
-            "quick` writes"
+            f"there are no weights of {paper} in {folder} yet; give --weights FILE, such as "
+            f"`{next_command(f'{paper}.train', 'quick')}` writes"
         )
     return [find(name, folder) for name in names]

@@ -13,9 +13,9 @@ import numpy as np
 
 from benchmarks import exchange
 from benchmarks.exchange import Side
-from common.compiled import Compiled
-from common.cpu import accelerate
-from common.device import open_device, paddle
+from common.cpu_layers.layers import accelerate
+from common.deploy.engine import Compiled
+from common.runtime.device import open_device, paddle
 
 SEED = 0
 
@@ -23,7 +23,7 @@ open_device(os.environ.get(exchange.DEVICE, "cpu"))
 
 
 class Pictures:
-    """An endless set of smooth pictures by chance, uint8 [height, width, 3]; the size is aligned CelebA's."""
+    """An endless set of smooth images by chance, uint8 [height, width, 3]; the size is aligned CelebA's."""
 
     def __init__(self, height: int = 218, width: int = 178):
         self.height, self.width = height, width
@@ -88,7 +88,7 @@ def inference(
     exchange.write(folder, plan, {**weights({"network": network}), **arrays})
 
     with paddle.no_grad(), set_up():
-        if isinstance(compiled, Compiled):  # on a card it is the network itself
+        if isinstance(compiled, Compiled):  # on a GPU it is the network itself
             compiled.compile_now(*map(paddle.to_tensor, inputs))
 
     def work() -> list[np.ndarray]:

@@ -20,8 +20,9 @@ def settings(**changed):
         "decoder_outputs": [block.conv.weight.shape[1] for block in generator.decoder],
         "discriminator": discriminator.arguments,
         "discriminator_outputs": [block.conv.weight.shape[0] for block in discriminator.convs],
-        "reconstruction_weight": cfg.reconstruction_weight, "known_weight": cfg.known_weight,
-    }  # fmt: skip
+        "reconstruction_weight": cfg.reconstruction_weight,
+        "known_weight": cfg.known_weight,
+    }
     return cfg, nets, optimizers, plan, to_tensors(batch(sample_maker(Pictures(), cfg), cfg.batch_size))
 
 
@@ -36,6 +37,6 @@ def train(folder: str, **changed) -> Side:
 
 
 def infer(folder: str, **changed) -> Side:
-    """The generator on a batch of pictures."""
+    """The generator on a batch of images."""
     _, nets, _, plan, inputs = settings(**changed)
     return inference(folder, nets["generator"], plan, [each.numpy() for each in inputs], faster(nets["generator"]))

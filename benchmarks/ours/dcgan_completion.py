@@ -7,12 +7,12 @@ import numpy as np
 from benchmarks import exchange
 from benchmarks.exchange import Side
 from benchmarks.ours import SEED, Pictures, batch, inference, training, weights
-from common.compiled import compile_network
-from common.cpu import accelerate
-from common.images import to_network
+from common.cpu_layers.layers import accelerate
+from common.deploy.engine import compile_network
+from common.imaging.transforms import to_network
 from dcgan_completion.config import PRESETS
 from dcgan_completion.search import PRESETS as SEARCHES
-from dcgan_completion.search import chance, search, start
+from dcgan_completion.search import rng, search, start
 from dcgan_completion.train import build, sample_maker, train_step
 
 import paddle
@@ -28,7 +28,7 @@ def settings(**changed):
         "generator_inputs": [getattr(generator, f"norm{n}").weight.shape[0] for n in range(generator.levels)],
         "discriminator_outputs": [getattr(discriminator, f"conv{n}").weight.shape[0] for n in range(generator.levels)],
         "generator_steps": cfg.generator_steps,
-    }  # fmt: skip
+    }
     return cfg, nets, optimizers, plan
 
 
@@ -53,20 +53,20 @@ def infer(folder: str, **changed) -> Side:
 
 
 def completion(folder: str, steps: int, **changed) -> Side:
-    """Some updates of z, one for each picture, with the suite's settings of the search."""
+    """Some updates of z, one for each image, with the suite's settings of the search."""
     cfg, nets, _, plan = settings(**changed)
     how = replace(SEARCHES["suite"], steps=steps, restarts=1)
     images = to_network(batch(sample_maker(Pictures(), cfg), cfg.batch_size)[0])
     masks = np.zeros_like(images[:, :1])
     quarter = cfg.image_px // 4
     masks[:, :, quarter:-quarter, quarter:-quarter] = 1
-    z = start(how, cfg.z_channels, [chance(SEED, picture).spawn(1)[0] for picture in range(len(images))]).numpy()
+    z = start(how, cfg.z_channels, [rng(SEED, image).spawn(1)[0] for image in range(len(images))]).numpy()
     plan |= {"steps": steps, "learning_rate": how.learning_rate, "perceptual_weight": how.perceptual_weight}
     exchange.write(folder, plan, {**weights(nets), "image": images, "mask": masks, "z": z})
 
     def work():
-        chances = [chance(SEED, picture) for picture in range(len(images))]
-        return search(nets["generator"], nets["discriminator"], images, masks, how, chances)
+        rngs = [rng(SEED, image) for image in range(len(images))]
+        return search(nets["generator"], nets["discriminator"], images, masks, how, rngs)
 
     for network in nets.values():
         network.eval()

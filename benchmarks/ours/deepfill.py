@@ -7,8 +7,8 @@ import numpy as np
 from benchmarks import exchange
 from benchmarks.exchange import Side
 from benchmarks.ours import SEED, Pictures, batch, inference, training
-from deepfill.attention import contextual_attention
 from deepfill.config import PRESETS
+from deepfill.fast import contextual_attention
 from deepfill.infer import faster
 from deepfill.model import ATTENDED_ROWS, COARSE_ROWS, DILATED_ROWS, MATCHED_ROWS, MERGED_ROWS
 from deepfill.train import build, sample_maker, to_tensors, train_step
@@ -16,9 +16,12 @@ from deepfill.train import build, sample_maker, to_tensors, train_step
 import paddle
 
 ROWS = {
-    "coarse": COARSE_ROWS, "dilated": DILATED_ROWS, "matched": MATCHED_ROWS, "attended": ATTENDED_ROWS,
+    "coarse": COARSE_ROWS,
+    "dilated": DILATED_ROWS,
+    "matched": MATCHED_ROWS,
+    "attended": ATTENDED_ROWS,
     "merged": MERGED_ROWS,
-}  # fmt: skip
+}
 
 
 def settings(**changed):
@@ -26,9 +29,11 @@ def settings(**changed):
     cfg = replace(PRESETS["article"][1], **changed)
     nets, optimizers = build(cfg)
     plan = {
-        "rows": ROWS, "generator": nets["generator"].arguments, "discriminator": nets["discriminator"].arguments,
+        "rows": ROWS,
+        "generator": nets["generator"].arguments,
+        "discriminator": nets["discriminator"].arguments,
         "adversarial_weight": cfg.adversarial_weight,
-    }  # fmt: skip
+    }
     return cfg, nets, optimizers, plan, to_tensors(batch(sample_maker(Pictures(), cfg), cfg.batch_size), True)
 
 
@@ -44,13 +49,13 @@ def train(folder: str, **changed) -> Side:
 
 
 def infer(folder: str, **changed) -> Side:
-    """The generator on a batch of pictures, both stages."""
+    """The generator on a batch of images, both stages."""
     _, nets, _, plan, inputs = settings(**changed)
     return inference(folder, nets["generator"], plan, [each.numpy() for each in inputs], faster(nets["generator"]))
 
 
 def attention(folder: str, side: int, channels: int) -> Side:
-    """Contextual attention and its gradient, for one picture's features with a hole in their middle."""
+    """Contextual attention and its gradient, for one image's features with a hole in their middle."""
     rng = np.random.default_rng(SEED)
     arrays = {name: rng.standard_normal((1, channels, side, side)).astype(np.float32) for name in ("features", "slope")}
     arrays["mask"] = np.zeros((1, 1, side, side), np.float32)

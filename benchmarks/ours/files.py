@@ -10,10 +10,11 @@ from safetensors.numpy import load_file
 from benchmarks import exchange
 from benchmarks.exchange import Side
 from benchmarks.ours import Pictures, glcic
-from common.batches import Batches
-from common.checkpoint import load_state, save_state
-from common.image_folder import ImageFolder, open_pictures
-from common.images import crop_square, write_image
+from common.checkpoint.state import load_state, save_state
+from common.datasets.image_folder import ImageFolder, open_images
+from common.datasets.loader import Batches
+from common.imaging.io import write_image
+from common.imaging.transforms import crop_square
 from data.synthetic import write_faces
 
 BATCH = 16
@@ -21,10 +22,10 @@ DRAWN_FACES = 480
 MOST_LINKS = 30_000  # names that one file of a set may have; ext4's limit is 65,000
 
 
-def readers(folder: str, data_dir: str | None, pictures: int, workers: int, crop: bool) -> Side:
-    """One epoch of pictures through our reader, decoded, or also cropped and resized to 96 px as training has them."""
-    found = open_pictures(data_dir or write_faces(Path(folder) / "faces", DRAWN_FACES), "train")
-    count = min(pictures, len(found)) // BATCH * BATCH
+def readers(folder: str, data_dir: str | None, images: int, workers: int, crop: bool) -> Side:
+    """One epoch of images through our reader, decoded, or also cropped and resized to 96 px as training has them."""
+    found = open_images(data_dir or write_faces(Path(folder) / "faces", DRAWN_FACES), "train")
+    count = min(images, len(found)) // BATCH * BATCH
     paths = [str(found.path(index)) for index in range(count)]
     exchange.write(folder, {"paths": paths, "workers": workers}, {})
 
@@ -43,19 +44,19 @@ def readers(folder: str, data_dir: str | None, pictures: int, workers: int, crop
 
 
 def first_batch(folder: str, files: int) -> Side:
-    """From a folder of so many files to the first batch. The files are names of a few pictures."""
-    pictures = Path(folder) / "pictures"
-    pictures.mkdir()
+    """From a folder of so many files to the first batch. The files are names of a few images."""
+    images = Path(folder) / "pictures"
+    images.mkdir()
     for number in range(files):
-        kind, name = number // MOST_LINKS, pictures / f"{number:06d}.jpg"
+        kind, name = number // MOST_LINKS, images / f"{number:06d}.jpg"
         if number % MOST_LINKS:
-            name.hardlink_to(pictures / f"{kind * MOST_LINKS:06d}.jpg")
+            name.hardlink_to(images / f"{kind * MOST_LINKS:06d}.jpg")
         else:
             write_image(name, Pictures()[kind])
-    exchange.write(folder, {"folder": str(pictures), "batch": BATCH}, {})
+    exchange.write(folder, {"folder": str(images), "batch": BATCH}, {})
 
     def work() -> None:
-        found = ImageFolder(pictures, "train")
+        found = ImageFolder(images, "train")
         stream = Batches(len(found), lambda index, rng: (found[index],), BATCH, 0, workers=2)(0)
         next(stream)
         stream.close()

@@ -16,10 +16,12 @@ def settings(**changed):
     nets, optimizers = build(cfg)
     discriminator = {name: getattr(cfg, name) for name in ("image_px", "local_px", "global_convs", "base_channels")}
     plan = {
-        "completion_rows": COMPLETION_ROWS, "completion": nets["completion"].arguments,
-        "discriminator_outputs": DISCRIMINATOR_OUTPUTS, "discriminator": discriminator,
+        "completion_rows": COMPLETION_ROWS,
+        "completion": nets["completion"].arguments,
+        "discriminator_outputs": DISCRIMINATOR_OUTPUTS,
+        "discriminator": discriminator,
         "adversarial_weight": cfg.adversarial_weight,
-    }  # fmt: skip
+    }
     return cfg, nets, optimizers, plan
 
 
@@ -31,8 +33,11 @@ def stepper(cfg, nets: dict, optimizers: dict):
         return train_step(nets, optimizers, image, mask, *corners, "joint", cfg)
 
     return step, {
-        "image": image.numpy(), "mask": mask.numpy(), "patch_corners": corners[0], "real_corners": corners[1],
-    }  # fmt: skip
+        "image": image.numpy(),
+        "mask": mask.numpy(),
+        "patch_corners": corners[0],
+        "real_corners": corners[1],
+    }
 
 
 def train(folder: str, **changed) -> Side:
@@ -42,7 +47,7 @@ def train(folder: str, **changed) -> Side:
 
 
 def infer(folder: str, **changed) -> Side:
-    """The completion network on a batch of pictures."""
+    """The completion network on a batch of images."""
     cfg, nets, _, plan = settings(**changed)
     image, mask, *_ = to_tensors(batch(sample_maker(Pictures(), cfg), cfg.batch_size))
     return inference(folder, nets["completion"], plan, [image.numpy(), mask.numpy()], faster(nets["completion"]))

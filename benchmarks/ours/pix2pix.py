@@ -14,11 +14,11 @@ from pix2pix.train import build, sample_maker, train_step
 
 
 class Pairs:
-    """An endless set of pairs of pictures, 256 px as in Cityscapes."""
+    """An endless set of pairs of images, 256 px as in Cityscapes."""
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        pictures = Pictures(256, 256)
-        return pictures[2 * index], pictures[2 * index + 1]
+        images = Pictures(256, 256)
+        return images[2 * index], images[2 * index + 1]
 
 
 def settings(**changed):
@@ -26,9 +26,11 @@ def settings(**changed):
     cfg = replace(PRESETS["article-scene2mask"][1], **changed)
     nets, optimizers = build(cfg)
     plan = {
-        "generator": nets["generator"].arguments, "discriminator": nets["discriminator"].arguments,
-        "strided_convs": STRIDED_CONVS[cfg.patch_px], "l1_weight": cfg.l1_weight,
-    }  # fmt: skip
+        "generator": nets["generator"].arguments,
+        "discriminator": nets["discriminator"].arguments,
+        "strided_convs": STRIDED_CONVS[cfg.patch_px],
+        "l1_weight": cfg.l1_weight,
+    }
     pair = encoding.to_networks(*batch(sample_maker(Pairs(), cfg), cfg.batch_size), cfg.direction)
     return cfg, nets, optimizers, plan, pair
 
@@ -44,9 +46,9 @@ def train(folder: str, **changed) -> Side:
 
 
 def infer(folder: str, **changed) -> Side:
-    """The generator on one picture, normalised by its own statistics (Sec. 3.3)."""
+    """The generator on one image, normalised by its own statistics (Sec. 3.3)."""
     _, nets, _, plan, (source, _) = settings(**changed)
     generator = nets["generator"]
-    generator.facts = {"generator": generator.arguments}
+    generator.metadata = {"generator": generator.arguments}
     fast = faster(generator, "paper")
     return inference(folder, generator, plan, [source.numpy()], fast, lambda: test_time(generator, "paper", SEED))

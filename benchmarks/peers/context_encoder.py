@@ -67,14 +67,13 @@ def train(folder: str, **_) -> Side:
     plan, tensors = exchange.read(folder)
     generator = fill(Generator(plan), tensors, "generator")
     discriminator = fill(Discriminator(plan), tensors, "discriminator")
-    optimizer_g, optimizer_d = (adam(net, plan["adam"][name]) for net, name in (
-        (generator, "generator"), (discriminator, "discriminator"),
-    ))  # fmt: skip
+    optimizer_g = adam(generator, plan["adam"]["generator"])
+    optimizer_d = adam(discriminator, plan["adam"]["discriminator"])
     image, mask = tensor(tensors["image"]), tensor(tensors["mask"])
     side = image.shape[2]
     middle = slice(side // 4, side * 3 // 4)
-    real, hole = image[:, :, middle, middle], mask[:, :, middle, middle]
-    share = plan["reconstruction_weight"]
+    real, target_mask = image[:, :, middle, middle], mask[:, :, middle, middle]
+    fraction = plan["reconstruction_weight"]
 
     def step() -> dict:
         predicted = generator(image, mask)
@@ -85,9 +84,9 @@ def train(folder: str, **_) -> Side:
         discriminator.requires_grad_(False)
         adversarial = functional.softplus(-discriminator(predicted)).mean()
         discriminator.requires_grad_(True)
-        weight = hole + plan["known_weight"] * (1 - hole)
+        weight = target_mask + plan["known_weight"] * (1 - target_mask)
         reconstruction = (weight * (predicted - real).square()).mean()
-        update(optimizer_g, share * reconstruction + (1 - share) * adversarial)
+        update(optimizer_g, fraction * reconstruction + (1 - fraction) * adversarial)
         return {"discriminator": loss_d, "adversarial": adversarial, "reconstruction": reconstruction}
 
     return training(step, plan)

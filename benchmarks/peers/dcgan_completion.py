@@ -54,9 +54,8 @@ def networks(plan: dict, tensors: dict[str, np.ndarray]) -> tuple[Generator, Dis
 def train(folder: str, **_) -> Side:
     plan, tensors = exchange.read(folder)
     generator, discriminator = networks(plan, tensors)
-    optimizer_g, optimizer_d = (adam(net, plan["adam"][name]) for net, name in (
-        (generator, "generator"), (discriminator, "discriminator"),
-    ))  # fmt: skip
+    optimizer_g = adam(generator, plan["adam"]["generator"])
+    optimizer_d = adam(discriminator, plan["adam"]["discriminator"])
     image, z = tensor(tensors["image"]), tensor(tensors["z"])
 
     def step() -> dict:
@@ -108,8 +107,10 @@ def completion(folder: str, **_) -> Side:
         loss = contextual + plan["perceptual_weight"] * perceptual
         contextual, perceptual = (torch.stack(column).cpu().numpy() for column in zip(*history, strict=True))
         return {
-            "loss": loss.cpu().numpy(), "contextual": contextual, "perceptual": perceptual,
+            "loss": loss.cpu().numpy(),
+            "contextual": contextual,
+            "perceptual": perceptual,
             f"{exchange.LATER}generated": generated.cpu().numpy(),
-        }  # fmt: skip
+        }
 
     return Side(work, work())

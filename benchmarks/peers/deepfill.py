@@ -60,15 +60,15 @@ class Refine(Stage):
         attended = self.add(self.add(3, rows["matched"], *shape), rows["attended"], *shape)
         self.allconv17 = nn.Conv2d(self.add(dilated + attended, rows["merged"], *shape), 3, 3, padding=1)
 
-    def forward(self, picture, mask):
-        x = self.run(self.rows["dilated"], picture)
-        y = contextual_attention(self.run(self.rows["matched"], picture), mask)
+    def forward(self, image, mask):
+        x = self.run(self.rows["dilated"], image)
+        y = contextual_attention(self.run(self.rows["matched"], image), mask)
         y = self.run(self.rows["attended"], y)
         return torch.tanh(self.allconv17(self.run(self.rows["merged"], torch.cat([x, y], dim=1))))
 
 
 class Generator(nn.Module):
-    """Both stages, with the article's inputs: picture, mask, edges."""
+    """Both stages, with the article's inputs: image, mask, edges."""
 
     def __init__(self, rows, base_channels, gate_first, **_):
         super().__init__()
@@ -149,9 +149,8 @@ def train(folder: str, **_) -> Side:
     plan, tensors = exchange.read(folder)
     generator = fill(Generator(plan["rows"], **plan["generator"]), tensors, "generator")
     discriminator = fill(Discriminator(**plan["discriminator"]), tensors, "discriminator")
-    optimizer_g, optimizer_d = (adam(net, plan["adam"][name]) for net, name in (
-        (generator, "generator"), (discriminator, "discriminator"),
-    ))  # fmt: skip
+    optimizer_g = adam(generator, plan["adam"]["generator"])
+    optimizer_d = adam(discriminator, plan["adam"]["discriminator"])
     image, mask, edge = (tensor(tensors[name]) for name in ("image", "mask", "edge"))
 
     def step() -> dict:

@@ -24,7 +24,7 @@ def readers(folder: str, **_) -> Side:
 
 
 def first_batch(folder: str, **_) -> Side:
-    """A sorted listing, and cv2.imread of as many pictures."""
+    """A sorted listing, and cv2.imread of as many images."""
     plan, _ = exchange.read(folder)
 
     def work() -> list[str]:

@@ -81,16 +81,15 @@ def train(folder: str, **_) -> Side:
     completion = fill(Completion(plan["completion_rows"], **plan["completion"]), tensors, "completion")
     discriminator = Discriminator(plan["discriminator_outputs"], **plan["discriminator"])
     fill(discriminator, tensors, "discriminator")
-    optimizer_c, optimizer_d = (adam(net, plan["adam"][name]) for net, name in (
-        (completion, "completion"), (discriminator, "discriminator"),
-    ))  # fmt: skip
+    optimizer_c = adam(completion, plan["adam"]["completion"])
+    optimizer_d = adam(discriminator, plan["adam"]["discriminator"])
     image, mask = tensor(tensors["image"]), tensor(tensors["mask"])
     patch_corners, real_corners = tensors["patch_corners"], tensors["real_corners"]
     local_px = plan["discriminator"]["local_px"]
 
-    def cut(pictures, corners):
+    def cut(images, corners):
         places = enumerate(corners.tolist())
-        return torch.stack([pictures[n, :, top : top + local_px, left : left + local_px] for n, (top, left) in places])
+        return torch.stack([images[n, :, top : top + local_px, left : left + local_px] for n, (top, left) in places])
 
     def step() -> dict:
         completed = completion(image, mask)

@@ -69,17 +69,16 @@ class Discriminator(nn.Module):
             channels = width
         self.last = nn.Conv2d(channels, 1, 4, padding=1)
 
-    def forward(self, source, picture):
-        return self.last(self.convs(torch.cat([source, picture], dim=1)))
+    def forward(self, source, image):
+        return self.last(self.convs(torch.cat([source, image], dim=1)))
 
 
 def train(folder: str, **_) -> Side:
     plan, tensors = exchange.read(folder)
     generator = fill(Generator(**plan["generator"]), tensors, "generator")
     discriminator = fill(Discriminator(plan["strided_convs"], **plan["discriminator"]), tensors, "discriminator")
-    optimizer_g, optimizer_d = (adam(net, plan["adam"][name]) for net, name in (
-        (generator, "generator"), (discriminator, "discriminator"),
-    ))  # fmt: skip
+    optimizer_g = adam(generator, plan["adam"]["generator"])
+    optimizer_d = adam(discriminator, plan["adam"]["discriminator"])
     source, real = tensor(tensors["source"]), tensor(tensors["real"])
 
     def step() -> dict:

@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.checkpoint import read_weights, save_weights
+from common.checkpoint.weights import read_weights, save_weights
+from common.convert import mapping
 from common.errors import UserError
 from context_encoder import convert, infer
+from context_encoder import train as ce_train
 from context_encoder.model import ContextEncoder
 from context_encoder.train import load_discriminator
 
@@ -237,15 +239,15 @@ def test_boyuan(tmp_path, capsys, legacy):
     published = torch_file(tmp_path / "netG_streetview.pth", tensors, legacy, epoch=b"K\x05")
     written = run(published, tmp_path / "paris.safetensors")
     close(complete(written), reference(BOYUAN, 6, tensors))
-    facts = infer.load(written).facts
-    assert facts["generator"] == {
+    metadata = infer.load(written).metadata
+    assert metadata["generator"] == {
         "image_px": 128, "output": "center", "base_channels": 4, "bottleneck": 24, "noise_channels": 0, "overlap_px": 4,
         "mean_colour": [117, 104, 123], "conv_bias": False, "bottleneck_relu": False,
     }  # fmt: skip
-    assert (facts["paper"], facts["preset"], facts["step"]) == ("context_encoder", "published", 0)
-    assert (facts["image_px"], facts["crop"], facts["holes"]) == (128, "center", "center")
-    assert facts["source"] == "BoyuanJiang/context_encoder_pytorch, netG_streetview.pth"
-    assert facts["licence"] == "MIT" and len(facts["source_sha256"]) == 64
+    assert (metadata["paper"], metadata["preset"], metadata["step"]) == ("context_encoder", "published", 0)
+    assert (metadata["image_px"], metadata["crop"], metadata["holes"]) == (128, "center", "center")
+    assert metadata["source"] == "BoyuanJiang/context_encoder_pytorch, netG_streetview.pth"
+    assert metadata["licence"] == "MIT" and len(metadata["source_sha256"]) == 64
     shown = capsys.readouterr().out
     assert "47 tensors" in shown and "left out: none" in shown  # 11 and 9 x 4
     assert f"python -m context_encoder.infer --weights {written}" in shown
@@ -269,9 +271,9 @@ def test_official(tmp_path, capsys, old, table):
     published = t7_file(tmp_path / "paris_inpaintCenter.t7", as_old(tensors) if old else tensors, table)
     written = run(published, tmp_path / "paris.safetensors")
     close(complete(written), reference(OFFICIAL, 6, tensors))
-    facts = infer.load(written).facts
-    assert facts["generator"]["conv_bias"] and not facts["generator"]["bottleneck_relu"]
-    assert "pathak22" in facts["source"] and "not for profit" in facts["licence"]
+    metadata = infer.load(written).metadata
+    assert metadata["generator"]["conv_bias"] and not metadata["generator"]["bottleneck_relu"]
+    assert "pathak22" in metadata["source"] and "not for profit" in metadata["licence"]
     assert "58 tensors" in capsys.readouterr().out  # 11 x 2 and 9 x 4
 
 
@@ -289,9 +291,9 @@ def test_official_random_region(tmp_path, kind, names, side):
     tensors = official(names=names, kind=kind)
     written = run(t7_file(tmp_path / "mine.t7", as_old(tensors)), tmp_path / "mine.safetensors")
     close(complete(written), reference(names, 6 if side == 128 else 5, tensors, side, "whole"))
-    facts = infer.load(written).facts
-    assert (facts["image_px"], facts["holes"]) == (side, "noise")
-    arguments = facts["generator"]
+    metadata = infer.load(written).metadata
+    assert (metadata["image_px"], metadata["holes"]) == (side, "noise")
+    arguments = metadata["generator"]
     assert (arguments["output"], arguments["image_px"], arguments["overlap_px"]) == ("whole", side, 0)
 
 
@@ -334,12 +336,12 @@ def test_colour_of_the_hole(tmp_path):
 # ---- discriminators
 
 
-def judge(weights: Path, side: int, context_px: int = 0, pictures=None) -> np.ndarray:
-    """The logits of two pictures, by the discriminator as `train` takes it over."""
+def judge(weights: Path, side: int, context_px: int = 0, images=None) -> np.ndarray:
+    """The logits of two images, by the discriminator as `train` takes it over."""
     network = load_discriminator(weights, {"side_px": side, "context_px": context_px})
     network.eval()
     with paddle.no_grad():
-        return network(*map(paddle.to_tensor, pictures or [scene(side)])).numpy()
+        return network(*map(paddle.to_tensor, images or [scene(side)])).numpy()
 
 
 @pytest.mark.parametrize(
@@ -367,7 +369,7 @@ def test_discriminators(tmp_path, capsys, names, kind, bias, side, preset):
 
 
 def test_conditional_discriminator(tmp_path, capsys):
-    """Two 5 x 5 convolutions, one over the picture, one over the patch on 32 px of zeros; joined, then as the other."""
+    """Two 5 x 5 convolutions, one over the image, one over the patch on 32 px of zeros; joined, then as the other."""
     wide = [2 * BASE, BASE, 2 * BASE, 4 * BASE, 8 * BASE, 1]
     parallel = ["modules.0.modules.0.modules.0", "modules.0.modules.1.modules.0"]
     table = {key: shape for name in parallel for key, shape in files.layer(name, BASE, 3, 5).items()}
@@ -375,8 +377,8 @@ def test_conditional_discriminator(tmp_path, capsys):
     written = run(t7_file(tmp_path / "netD.t7", as_old(tensors)), tmp_path / "d.safetensors")
     context, patch = scene(128), scene(64)
     parts = [
-        conv(picture.astype(np.float64), tensors[f"{name}.weight"], tensors[f"{name}.bias"], 2, padding)
-        for picture, name, padding in zip((context, patch), parallel, (2, 34), strict=True)
+        conv(image.astype(np.float64), tensors[f"{name}.weight"], tensors[f"{name}.bias"], 2, padding)
+        for image, name, padding in zip((context, patch), parallel, (2, 34), strict=True)
     ]
     wanted = compute(OFFICIAL_D_CONTEXT, 5, tensors, leaky(np.concatenate(parts, 1)))[:, :, 0, 0]
     close(judge(written, 64, 128, [patch, context]), wanted)
@@ -421,8 +423,10 @@ def test_sizes_of_the_published_networks(names, kind, bias, count):
     (layers,), strays = convert.find_networks(tensors, Path("a.pth"))
     kind, arguments = convert.recognise(layers, convert.Options(Path("a.pth"), Path("b.safetensors")))
     assert arguments["base_channels"] == 64 and arguments.get("bottleneck", 4_000) == 4_000 and not strays
-    rows = convert.rows_of(kind, arguments)
-    assert [layers[name]["weight"].shape for name in layers] == [shape for _, shape in rows]
+    ours = mapping.shapes_of(convert.NETWORKS[kind], arguments, Path("a.pth"))
+    assert [layers[name]["weight"].shape for name in layers] == [
+        shape for name, shape in ours.items() if name.endswith(".weight")
+    ]
 
 
 # ---- refusals
@@ -468,7 +472,7 @@ def test_strict_state_dict(tmp_path, capsys):
         refused(torch_file(path, {key: tensors[key] for key in tensors if key != name}), name, capsys)
     refused(torch_file(path, {key: tensors[key] for key in tensors if key != "main.5.weight"}), "do not make", capsys)
     other = boyuan(names=[("main.0", ""), *((f"main.{n}", f"main.{n + 1}") for n in range(2, 20, 2)), ("main.29", "")])
-    other["main.0.weight"] = np.zeros((BASE, 6, 4, 4), np.float32)  # a picture and something beside it
+    other["main.0.weight"] = np.zeros((BASE, 6, 4, 4), np.float32)  # an image and something beside it
     refused(torch_file(path, other), "main.0.weight has shape [4, 6, 4, 4], its place asks [4, 3, 4, 4]", capsys)
 
 
@@ -516,19 +520,34 @@ def test_huge_sizes_are_not_believed(tmp_path, capsys):
     refused(torch_file(tmp_path / "a.pth", tensors), "main.2.weight has shape [4, 4, 4, 4]", capsys)
 
 
-def test_malicious_file(tmp_path, capsys):
-    content = files.call("os.system", files.text(f"touch {tmp_path / 'marker'}"))
-    refused(files.write_zip(tmp_path / "a.pth", content, {}), "asks for os.system", capsys)
-    assert not (tmp_path / "marker").exists()
+# ---- folders, and what is printed to be done next
 
 
-def test_outputs_that_cannot_be_written(tmp_path, capsys):
-    published = torch_file(tmp_path / "a.pth", boyuan())
-    refused(published, "ends in .safetensors", capsys, output="out.pdparams")
-    (tmp_path / "file").write_text("")
-    refused(published, "cannot write", capsys, output="file/out.safetensors")
-    itself = tmp_path / "b.safetensors"
-    itself.write_bytes(b"x")
-    with pytest.raises(UserError, match="another file"):
-        convert.convert(convert.Options(itself, itself))
-    assert itself.read_bytes() == b"x"
+def test_a_folder_with_one_file(tmp_path):
+    (tmp_path / "model").mkdir()
+    torch_file(tmp_path / "model/netG_streetview.pth", boyuan())
+    written = run(tmp_path / "model", tmp_path / "a.safetensors")
+    metadata = read_weights(written)[1]
+    assert metadata["source"].endswith("netG_streetview.pth") and metadata["generator"]["base_channels"] == BASE
+
+
+@pytest.mark.parametrize(
+    ("names", "kind", "bias", "verbs"),
+    [
+        (BOYUAN, "center", False, ["infer"]),
+        (BOYUAN_D, "D", False, ["train"]),
+        (OFFICIAL_D_WHOLE, "D whole", True, ["train"]),
+    ],
+    ids=["generator", "center", "whole"],
+)
+def test_next_commands_work(tmp_path, capsys, monkeypatch, follow, names, kind, bias, verbs):
+    """From a path with a space."""
+    (tmp_path / "my files").mkdir()
+    tensors = files.weights(shapes(names, channels(kind), bias), 4)
+    run(torch_file(tmp_path / "my files/a.pth", tensors), tmp_path / "my files/out.safetensors")
+    for constant in ("PREVIEW_IMAGES", "VALIDATION_IMAGES", "FINAL_IMAGES"):
+        monkeypatch.setattr(ce_train, constant, 1)
+    told = capsys.readouterr().out
+    commands = follow(told, "--base-channels", "4", "--bottleneck", "8")
+    assert [command[2] for command in commands] == [f"context_encoder.{verb}" for verb in verbs]
+    assert ("assumed: overlap of 4 px" if verbs == ["infer"] else "assumed: it judges") in told

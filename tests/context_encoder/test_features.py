@@ -5,13 +5,16 @@ import re
 import numpy as np
 import pytest
 
-from common.checkpoint import save_weights
-from common.images import crop_square, read_image, write_image
+from common.checkpoint.weights import save_weights
+from common.imaging.io import read_image, write_image
+from common.imaging.transforms import crop_square
 from context_encoder import features
-from context_encoder.holes import center
+from context_encoder.masks import center
 from context_encoder.model import ContextEncoder
 
 import paddle
+
+pytestmark = pytest.mark.medium
 
 NAMES = ["a.png", "b.png", "c.png", "d.png", "sub/e.png", "sub/f.png", "z.png"]
 UNITS = 16
@@ -38,9 +41,9 @@ def networks():
 def weights(networks, tmp_path_factory):
     paths = {}
     for name, network in networks.items():
-        facts = {"paper": "context_encoder", "preset": "tiny", "step": 0, "generator": network.arguments}
-        facts |= {"image_px": 32, "crop": "center", "holes": "center"}
-        paths[name] = save_weights(tmp_path_factory.mktemp(name) / "w.safetensors", {"generator": network}, facts)
+        metadata = {"paper": "context_encoder", "preset": "tiny", "step": 0, "generator": network.arguments}
+        metadata |= {"image_px": 32, "crop": "center", "holes": "center"}
+        paths[name] = save_weights(tmp_path_factory.mktemp(name) / "w.safetensors", {"generator": network}, metadata)
     return paths
 
 
@@ -51,7 +54,7 @@ def images():
 
 @pytest.fixture(scope="module")
 def folder(images, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pictures")
+    folder = tmp_path_factory.mktemp("images")
     for name, image in zip(NAMES, images, strict=True):
         write_image(folder / name, image)
     return folder
@@ -74,9 +77,9 @@ def fails(capsys, weights, folder, output, *flags):
     return line
 
 
-def by_layers(network, images, hole):
+def by_layers(network, images, mask):
     """The bottleneck's units of Sec. 3.1: convolutions, then normalisation and leaky ReLU written out."""
-    pixels = np.where(hole[..., None], np.array([117.0, 104.0, 123.0]), images) / 127.5 - 1
+    pixels = np.where(mask[..., None], np.array([117.0, 104.0, 123.0]), images) / 127.5 - 1
     x = network.encoder(paddle.to_tensor(pixels.transpose(0, 3, 1, 2).astype(np.float32)))
     x = network.bottleneck(x).numpy().reshape(len(images), UNITS).astype(np.float64)
     norm = network.bottleneck_norm
@@ -88,7 +91,7 @@ def by_layers(network, images, hole):
 
 
 def naive_neighbours(features, query):
-    """All other pictures, by falling cosine, worked out pair by pair."""
+    """All other images, by falling cosine, worked out pair by pair."""
 
     def cosine(a, b):
         return sum(x * y for x, y in zip(a, b, strict=True)) / (sum(x * x for x in a) * sum(y * y for y in b)) ** 0.5
@@ -102,12 +105,12 @@ def naive_neighbours(features, query):
 
 
 @pytest.mark.parametrize("name", ["center", "noise", "whole"])
-@pytest.mark.parametrize("hole", ["center", "none"])
-def test_the_file_holds_the_bottleneck_of_every_picture(networks, weights, folder, images, tmp_path, name, hole):
+@pytest.mark.parametrize("mask", ["center", "none"])
+def test_the_file_holds_the_bottleneck_of_every_picture(networks, weights, folder, images, tmp_path, name, mask):
     """Without the part that a network's noise has of it."""
-    found, names = run(weights[name], folder, tmp_path / "deep/features.npz", "--hole", hole)
+    found, names = run(weights[name], folder, tmp_path / "deep/features.npz", "--mask", mask)
     assert names == NAMES and found.shape == (len(NAMES), UNITS) and found.dtype == np.float32
-    hidden = center(32, 2) if hole == "center" else np.zeros((32, 32), bool)
+    hidden = center(32, 2) if mask == "center" else np.zeros((32, 32), bool)
     expected = by_layers(networks[name], images, hidden)
     assert (expected < 0).any() and np.abs(expected).mean() > 0.3
     np.testing.assert_allclose(found, expected, atol=2e-4)
@@ -117,9 +120,9 @@ def test_the_hidden_middle_is_hidden(weights, folder, images, tmp_path):
     other = np.where(center(32, 2)[None, ..., None], 255 - images, images)
     for name, image in zip(NAMES, other, strict=True):
         write_image(tmp_path / "other" / name, image)
-    for hole, alike in (("center", True), ("none", False)):
-        first, _ = run(weights["center"], folder, tmp_path / "one.npz", "--hole", hole)
-        second, _ = run(weights["center"], tmp_path / "other", tmp_path / "two.npz", "--hole", hole)
+    for mask, alike in (("center", True), ("none", False)):
+        first, _ = run(weights["center"], folder, tmp_path / "one.npz", "--mask", mask)
+        second, _ = run(weights["center"], tmp_path / "other", tmp_path / "two.npz", "--mask", mask)
         assert (first == second).all() == alike
         assert (np.abs(first - second).max(axis=1) > 0.01).all() != alike
 
@@ -134,10 +137,10 @@ def test_batches_change_nothing(weights, folder, tmp_path, batch_size):
 def test_pictures_are_cut_as_in_training_unless_told(networks, weights, tmp_path):
     wide = np.random.default_rng(2).integers(0, 256, (3, 64, 96, 3), dtype=np.uint8)
     for n, image in enumerate(wide):
-        write_image(tmp_path / f"pictures/{n}.png", image)
+        write_image(tmp_path / f"images/{n}.png", image)
     shown = np.zeros((32, 32), bool)
     for flags, crop in (((), "center"), (("--crop", "squash"), "squash")):
-        found, _ = run(weights["center"], tmp_path / "pictures", tmp_path / "f.npz", "--hole", "none", *flags)
+        found, _ = run(weights["center"], tmp_path / "images", tmp_path / "f.npz", "--mask", "none", *flags)
         squares = np.stack([crop_square(image, crop, 32, np.random.default_rng(0)) for image in wide])
         np.testing.assert_allclose(found, by_layers(networks["center"], squares, shown), atol=2e-4)
     assert squares[0, 0, 0].tolist() == np.rint(wide[0, :2, :3].mean((0, 1))).tolist()  # squashed: 2 x 3 px to one
@@ -166,7 +169,7 @@ def test_a_vector_of_zeros_has_neighbours_too():
 
 
 def test_the_sheet_shows_queries_and_their_neighbours(weights, folder, images, tmp_path):
-    """4 px between pictures of 32 px, 20 px of titles; queries 0, 3 and 6 of seven; the hidden middle is outlined."""
+    """4 px between images of 32 px, 20 px of titles; queries 0, 3 and 6 of seven; the hidden middle is outlined."""
     found, _ = run(weights["center"], folder, tmp_path / "f.npz", "--queries", 3, "--neighbours", 4)
     sheet = read_image(tmp_path / "f-neighbours.png")
     assert sheet.shape == (20 + 4 + 3 * 36, 4 + 5 * 36, 3)
@@ -176,14 +179,14 @@ def test_the_sheet_shows_queries_and_their_neighbours(weights, folder, images, t
         for column, n in enumerate([query, *naive_neighbours(found, query)[:4]]):
             cell = sheet[24 + 36 * row : 56 + 36 * row, 4 + 36 * column : 36 + 36 * column]
             np.testing.assert_array_equal(cell, np.where(outline[..., None], 255, images[n]))
-    run(weights["center"], folder, tmp_path / "g.npz", "--queries", 99, "--neighbours", 99, "--hole", "none")
+    run(weights["center"], folder, tmp_path / "g.npz", "--queries", 99, "--neighbours", 99, "--mask", "none")
     sheet = read_image(tmp_path / "g-neighbours.png")
     assert sheet.shape == (24 + 7 * 36, 4 + 7 * 36, 3)  # seven of seven, each with the six others
     np.testing.assert_array_equal(sheet[24:56, 4:36], images[0])
 
 
 def test_how_well_neighbours_fill_the_middle(weights, folder, images, tmp_path, capsys):
-    """The mean of 10 log10(255^2 / mse) over the hidden pixels; as a measure, the same with the picture before."""
+    """The mean of 10 log10(255^2 / mse) over the hidden pixels; as a measure, the same with the image before."""
     found, _ = run(weights["center"], folder, tmp_path / "f.npz")
     told = [float(number) for number in re.findall(r"(\d+\.\d+) dB", capsys.readouterr().out)]
     expected = []
@@ -191,7 +194,7 @@ def test_how_well_neighbours_fill_the_middle(weights, folder, images, tmp_path, 
         errors = [(images[n, 10:22, 10:22].astype(float) - images[choose(n), 10:22, 10:22]) ** 2 for n in range(7)]
         expected.append(np.mean([10 * np.log10(255**2 / error.mean()) for error in errors]))
     assert told == pytest.approx(expected, abs=0.0051)
-    run(weights["center"], folder, tmp_path / "f.npz", "--hole", "none")
+    run(weights["center"], folder, tmp_path / "f.npz", "--mask", "none")
     assert "dB" not in capsys.readouterr().out
 
 
@@ -200,10 +203,10 @@ def test_how_well_neighbours_fill_the_middle(weights, folder, images, tmp_path, 
 
 def test_a_broken_picture_is_skipped_and_named(weights, images, tmp_path, capsys):
     for n in range(3):
-        write_image(tmp_path / f"pictures/{n}.png", images[n])
-    (tmp_path / "pictures/1.png").write_bytes((tmp_path / "pictures/1.png").read_bytes()[:500])
-    (tmp_path / "pictures/notes.txt").write_text("no picture")
-    found, names = run(weights["center"], tmp_path / "pictures", tmp_path / "f.npz")
+        write_image(tmp_path / f"images/{n}.png", images[n])
+    (tmp_path / "images/1.png").write_bytes((tmp_path / "images/1.png").read_bytes()[:500])
+    (tmp_path / "images/notes.txt").write_text("no image")
+    found, names = run(weights["center"], tmp_path / "images", tmp_path / "f.npz")
     assert names == ["0.png", "2.png"] and len(found) == 2
     told = capsys.readouterr()
     assert "1.png" in told.out + told.err and "skipped" in told.out + told.err
@@ -213,10 +216,10 @@ def test_mistakes(weights, folder, images, tmp_path, capsys):
     center = weights["center"]
     write_image(tmp_path / "one/a.png", images[0])
     (tmp_path / "none").mkdir()
-    assert "1 readable picture" in fails(capsys, center, tmp_path / "one", tmp_path / "f.npz")
-    assert "0 readable picture" in fails(capsys, center, tmp_path / "none", tmp_path / "f.npz")
+    assert "1 readable image" in fails(capsys, center, tmp_path / "one", tmp_path / "f.npz")
+    assert "0 readable image" in fails(capsys, center, tmp_path / "none", tmp_path / "f.npz")
     assert "nowhere" in fails(capsys, center, tmp_path / "nowhere", tmp_path / "f.npz")
-    assert "features must end in .npz" in fails(capsys, center, folder, tmp_path / "features")
+    assert "features: name a file that ends in .npz" in fails(capsys, center, folder, tmp_path / "features")
     assert "1 or more" in fails(capsys, center, folder, tmp_path / "f.npz", "--queries", 0)
     assert "1 or more" in fails(capsys, center, folder, tmp_path / "f.npz", "--neighbours", 0)
     assert "1 or more" in fails(capsys, center, folder, tmp_path / "f.npz", "--batch-size", 0)

@@ -5,7 +5,7 @@ import pytest
 
 from context_encoder import losses
 from context_encoder.config import PAPER_CENTER, PAPER_RANDOM_REGION
-from context_encoder.holes import center
+from context_encoder.masks import center
 from context_encoder.model import ContextEncoder
 
 import paddle
@@ -41,7 +41,7 @@ def test_the_weight_of_each_pixel_in_the_gradient():
 
 
 def test_random_regions_weigh_known_pixels_as_asked():
-    """1: the release's plain mean over the whole picture; 0: Eq. 1, the hole alone; 10: its option useOverlapPred."""
+    """1: the release's plain mean over the whole image; 0: Eq. 1, the hole alone; 10: its option useOverlapPred."""
     rng = np.random.default_rng(1)
     x, f = rng.uniform(-1, 1, (2, 2, 3, 8, 8))
     mask = (rng.random((2, 1, 8, 8)) < 0.3).astype(np.float64)

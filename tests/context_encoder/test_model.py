@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from context_encoder.holes import center
+from context_encoder.masks import center
 from context_encoder.model import ContextEncoder, Discriminator, widths
 
 import paddle
@@ -79,18 +79,18 @@ def test_sizes_on_the_way(image_px, output):
 def test_the_hole_gets_the_mean_colour_and_its_content_is_not_seen():
     """Sec. 2 of the release: R 117, G 104, B 123 in [-1, 1] are -0.08235, -0.18431, -0.03529."""
     network = ContextEncoder(32, base_channels=8, bottleneck=16)
-    hole = center(32, 2)
-    mask = paddle.to_tensor(hole[None, None].astype(np.float32))
+    mask = center(32, 2)
+    mask_tensor = paddle.to_tensor(mask[None, None].astype(np.float32))
     image = paddle.randn([1, 3, 32, 32])
-    seen = network.masked(image, mask).numpy()[0]
-    np.testing.assert_allclose(seen[:, hole].mean(1), [-0.08235, -0.18431, -0.03529], atol=1e-5)
-    np.testing.assert_array_equal(seen[:, ~hole], image.numpy()[0][:, ~hole])
+    seen = network.masked(image, mask_tensor).numpy()[0]
+    np.testing.assert_allclose(seen[:, mask].mean(1), [-0.08235, -0.18431, -0.03529], atol=1e-5)
+    np.testing.assert_array_equal(seen[:, ~mask], image.numpy()[0][:, ~mask])
     network.eval()
-    other = image + mask * 5
-    np.testing.assert_array_equal(network(image, mask).numpy(), network(other, mask).numpy())
+    other = image + mask_tensor * 5
+    np.testing.assert_array_equal(network(image, mask_tensor).numpy(), network(other, mask_tensor).numpy())
     right_order = ContextEncoder(32, base_channels=8, bottleneck=16, mean_colour=(123, 117, 104))
-    seen = right_order.masked(image, mask).numpy()[0]
-    np.testing.assert_allclose((seen[:, hole].mean(1) + 1) * 127.5, [123, 117, 104], atol=1e-4)
+    seen = right_order.masked(image, mask_tensor).numpy()[0]
+    np.testing.assert_allclose((seen[:, mask].mean(1) + 1) * 127.5, [123, 117, 104], atol=1e-4)
 
 
 def test_the_target_is_the_square_in_the_middle():
@@ -125,7 +125,7 @@ def test_one_picture_in_training_mode_uses_the_running_statistics_at_the_bottlen
     np.testing.assert_allclose(after, (before - mean) / np.sqrt(variance + 1e-5) * gamma, atol=1e-5)
     assert norm.training and float(network.bottleneck.weight.grad.abs().max()) > 0
     network(paddle.randn([2, 3, 32, 32]), paddle.zeros([2, 1, 32, 32]))
-    assert abs(seen[1][1].mean()) < 1e-4  # two pictures: batch statistics
+    assert abs(seen[1][1].mean()) < 1e-4  # two images: batch statistics
 
 
 def test_initial_weights():

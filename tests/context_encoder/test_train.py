@@ -1,21 +1,21 @@
 """A step by hand, who moves, settings that cannot work, and that a run goes on exactly where it stopped."""
 
 import dataclasses
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
 
-from common.checkpoint import newest_state, read_weights
+from common.checkpoint.weights import read_weights
 from common.errors import UserError
-from common.images import write_image
+from common.imaging.io import write_image
 from context_encoder import train as ce_train
-from context_encoder.config import ARTICLE, PAPER_CENTER, PAPER_RANDOM_REGION, PRESETS, TINY
+from context_encoder.config import ARTICLE, PAPER_CENTER, PAPER_RANDOM_REGION, TINY
 from data.synthetic import write_faces
 
 import paddle
+
+pytestmark = pytest.mark.medium
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +28,8 @@ def settings(faces, folder, **changes):
 
 
 def one_batch(cfg):
-    pictures = np.random.default_rng(0).integers(0, 255, (8, 218, 178, 3), dtype=np.uint8)
-    make = ce_train.sample_maker(pictures, cfg)
+    images = np.random.default_rng(0).integers(0, 255, (8, 218, 178, 3), dtype=np.uint8)
+    make = ce_train.sample_maker(images, cfg)
     samples = [make(n, np.random.default_rng(n)) for n in range(cfg.batch_size)]
     return ce_train.to_tensors(tuple(np.stack(column) for column in zip(*samples, strict=True)))
 
@@ -46,7 +46,7 @@ def adam_by_hand(before, gradient, rate):
     return before - rate * gradient / (np.abs(gradient) + 1e-8)
 
 
-@pytest.mark.parametrize("changes", [{}, {"conditional": True}, {"output": "whole", "holes": "blocks"}])
+@pytest.mark.parametrize("changes", [{}, {"conditional": True}, {"predicted_region": "whole", "mask": "blocks"}])
 def test_one_step_of_both_networks_by_hand(changes):
     """Discriminator and generator after a step, from gradients and Adam's formula computed here."""
     cfg = dataclasses.replace(TINY, decay_steps=0, reconstruction_weight=0.999, **changes)
@@ -60,8 +60,8 @@ def test_one_step_of_both_networks_by_hand(changes):
 
     generator, judge = by_hand["generator"], by_hand["discriminator"]
     context = [generator.masked(image, mask)] if cfg.conditional else []
-    real = image[:, :, 8:24, 8:24] if cfg.output == "center" else image
-    hole = mask[:, :, 8:24, 8:24] if cfg.output == "center" else mask
+    real = image[:, :, 8:24, 8:24] if cfg.predicted_region == "center" else image
+    target_mask = mask[:, :, 8:24, 8:24] if cfg.predicted_region == "center" else mask
     made = generator(image, mask)
 
     def cross_entropy(logits, label):
@@ -79,7 +79,7 @@ def test_one_step_of_both_networks_by_hand(changes):
             np.testing.assert_allclose(found[large], after[large], atol=2e-6, err_msg=name)
             value.set_value(found)  # go on from exactly the same discriminator
 
-    weight = np.where(hole.numpy() > 0, 1.0, 10.0)
+    weight = np.where(target_mask.numpy() > 0, 1.0, 10.0)
     squares = (paddle.to_tensor(weight.astype(np.float32)) * (made - real) ** 2).mean()
     total = 0.999 * squares + 0.001 * cross_entropy(judge(made, *context), 1.0)
     assert done["reconstruction"].item() == pytest.approx(squares.item(), rel=1e-5)
@@ -118,8 +118,8 @@ def test_the_discriminator_collects_nothing_from_the_generators_step():
 def test_the_discriminator_moves_the_generator():
     """Equal but for the adversarial loss's share, two steps end in different generators."""
     ends = []
-    for share in (1.0, 0.999):
-        cfg = dataclasses.replace(TINY, reconstruction_weight=share)
+    for fraction in (1.0, 0.999):
+        cfg = dataclasses.replace(TINY, reconstruction_weight=fraction)
         nets, optimizers = ce_train.build(cfg)
         ce_train.train_step(nets, optimizers, *one_batch(cfg), cfg)
         ends.append(snapshot(nets["generator"]))
@@ -127,7 +127,7 @@ def test_the_discriminator_moves_the_generator():
 
 
 @pytest.mark.parametrize("batch_size", [1, 2])
-@pytest.mark.parametrize("changes", [{}, {"output": "whole", "holes": "regions"}, {"noise_channels": 5}])
+@pytest.mark.parametrize("changes", [{}, {"predicted_region": "whole", "mask": "regions"}, {"noise_channels": 5}])
 def test_batches_of_one_and_two_train(batch_size, changes):
     cfg = dataclasses.replace(TINY, batch_size=batch_size, **changes)
     nets, optimizers = ce_train.build(cfg)
@@ -140,7 +140,7 @@ def test_batches_of_one_and_two_train(batch_size, changes):
 
 
 def test_a_set_that_does_not_divide_into_batches(faces, tmp_path):
-    """60 drawn faces, 48 to train: batches of 47 leave one picture over, which begins the next batch."""
+    """60 drawn faces, 48 to train: batches of 47 leave one image over, which begins the next batch."""
     assert ce_train.train(settings(faces, tmp_path / "run", batch_size=47, total_steps=3)).exists()
 
 
@@ -172,13 +172,8 @@ def test_the_rates_reach_the_optimisers(faces, tmp_path, monkeypatch):
     assert [rate["generator"] for rate in rates] == pytest.approx([2e-3] * 4)
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-def test_presets_build_and_fit_together(preset):
-    ce_train.check(dataclasses.replace(PRESETS[preset][1], preset=preset, data_dir=Path("somewhere")))
-
-
 def test_lengths_of_the_presets():
-    """500 epochs of 14,900 pictures in batches of 64 (release), 100 (article)."""
+    """500 epochs of 14,900 images in batches of 64 (release), 100 (article)."""
     assert PAPER_CENTER.total_steps == 116_406 == PAPER_RANDOM_REGION.total_steps and ARTICLE.total_steps == 23_281
     assert PAPER_CENTER.batch_size == 64 and PAPER_CENTER.bottleneck == 4000 and PAPER_CENTER.load_px == 350
 
@@ -188,12 +183,12 @@ def test_lengths_of_the_presets():
     [
         ({"image_px": 96}, "96 is no power of two"),
         ({"image_px": 16}, "16 is no power of two"),
-        ({"holes": "regions"}, "needs --output whole"),
+        ({"mask": "regions"}, "needs --predicted-region whole"),
         ({"overlap_px": 8}, "leaves no hole"),
         ({"load_px": 20}, "less than --image-px"),
         ({"reconstruction_weight": 0.0}, "reconstruction-weight"),
-        ({"output": "whole", "conditional": True}, "for the centre"),
-        ({"shapes_dir": Path("x")}, "--shapes-dir is for --holes regions"),
+        ({"predicted_region": "whole", "conditional": True}, "for the centre"),
+        ({"shapes_dir": Path("x")}, "--shapes-dir is for --mask regions"),
     ],
 )
 def test_settings_that_cannot_work(changes, told):
@@ -241,35 +236,24 @@ def test_photos_of_pairs_are_the_left_halves(tmp_path):
 # ---- resume
 
 
-@pytest.mark.parametrize("changes", [{}, {"noise_channels": 4}])
-def test_resume_is_exact(faces, tmp_path, changes):
-    """9 steps = 4 + 5 in weights and moments, with another network built first and another worker count."""
-    plan = {"decay_steps": 0, **changes}
-    ce_train.train(settings(faces, tmp_path / "whole", total_steps=9, **plan))
-    ce_train.train(settings(faces, tmp_path / "parts", total_steps=4, **plan))
-    paddle.nn.Sequential(paddle.nn.Conv2D(3, 3, 3), paddle.nn.BatchNorm2D(3))  # moves Paddle's generated names on
-    ce_train.train(settings(faces, tmp_path / "parts", total_steps=9, workers=0, **plan))
-    whole, parts = (
-        load_file(newest_state(tmp_path / name / "checkpoints") / "state.safetensors") for name in ("whole", "parts")
-    )
-    assert whole.keys() == parts.keys() and any("/moment1" in name for name in whole)
-    for name in whole:
-        np.testing.assert_array_equal(whole[name], parts[name], err_msg=name)
-    steps = [json.loads(line)["step"] for line in (tmp_path / "parts/stats.jsonl").read_text().splitlines()]
-    assert steps == sorted(steps)
-
-
 def test_fine_tuning_starts_from_the_given_weights(faces, tmp_path):
     weights = ce_train.train(settings(faces, tmp_path / "first"))
     cfg = settings(faces, tmp_path / "second", init_generator=weights, init_discriminator=weights, bottleneck=99)
     nets, _ = ce_train.build(cfg)
-    tensors, facts = read_weights(weights)
+    tensors, metadata = read_weights(weights)
     np.testing.assert_array_equal(nets["generator"].bottleneck.weight.numpy(), tensors["generator.bottleneck.weight"])
     np.testing.assert_array_equal(nets["discriminator"].score.weight.numpy(), tensors["discriminator.score.weight"])
-    assert facts["paper"] == "context_encoder" and facts["image_px"] == 32 and facts["holes"] == "center"
-    with pytest.raises(UserError, match="set --image-px 32 --output center"):
+    assert metadata["paper"] == "context_encoder" and metadata["image_px"] == 32 and metadata["holes"] == "center"
+    with pytest.raises(UserError, match="set --image-px 32 --predicted-region center"):
         ce_train.build(settings(faces, tmp_path / "third", init_generator=weights, image_px=64))
     with pytest.raises(UserError, match="side_px 16, the settings ask 64"):
         ce_train.build(
-            settings(faces, tmp_path / "third", init_discriminator=weights, image_px=64, output="whole", overlap_px=0)
+            settings(
+                faces,
+                tmp_path / "third",
+                init_discriminator=weights,
+                image_px=64,
+                predicted_region="whole",
+                overlap_px=0,
+            )
         )

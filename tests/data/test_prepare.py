@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import stat
 import tarfile
 import zipfile
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.celeba import CelebA
+from common.datasets.celeba import CelebA
 from data import prepare
 from data.prepare import main
 
@@ -177,14 +178,14 @@ def test_list_naming_missing_files(tmp_path, refused):
     for name in CELEBA_NAMES[3:7]:
         (folder / "img_align_celeba" / name).unlink()
     line = refused("celeba", folder)
-    assert "names 4 pictures that are not there: 000004.jpg, 000005.jpg, 000006.jpg, …" in line
+    assert "names 4 images that are not there: 000004.jpg, 000005.jpg, 000006.jpg, …" in line
 
 
 def test_pictures_missing_from_the_list_are_counted(tmp_path, capsys):
     folder = celeba_folder(tmp_path / "celeba")
     write(folder / "list_eval_partition.txt", partition(CELEBA_NAMES[2:]))
     main(["celeba", str(folder)])
-    assert "2 pictures are not in the list and will not be used, 000001.jpg first" in capsys.readouterr().out
+    assert "2 images are not in the list and will not be used, 000001.jpg first" in capsys.readouterr().out
 
 
 def test_pictures_of_another_size(tmp_path, refused):
@@ -211,22 +212,6 @@ def test_other_files_that_are_no_archive(tmp_path, refused, content, reason):
     whole = zipped(tmp_path / "whole.zip", celeba_files()).read_bytes()
     source = write(tmp_path / "bad.zip", whole[: len(whole) // 2] if content is None else content)
     assert reason in refused("celeba", source, "--output", tmp_path / "celeba")
-
-
-def test_archive_with_a_damaged_member(tmp_path, refused):
-    path = zipped(tmp_path / "bad.zip", celeba_files())
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 0xFF
-    path.write_bytes(content)
-    assert "Bad CRC-32" in refused("celeba", path, "--output", tmp_path / "celeba")
-    assert leftovers(tmp_path) == ["bad.zip"]
-
-
-def test_tar_cut_short(tmp_path, refused):
-    path = tarred(tmp_path / "cut.tar.gz", celeba_files())
-    path.write_bytes(path.read_bytes()[:-3000])
-    assert "cannot unpack" in refused("celeba", path, "--output", tmp_path / "celeba")
-    assert leftovers(tmp_path) == ["cut.tar.gz"]
 
 
 BAD_NAMES = ["../outside.jpg", "a/../../outside.jpg", "/tmp/outside.jpg", "..\\outside.jpg", "C:\\outside.jpg"]
@@ -272,7 +257,7 @@ def test_bomb_is_stopped(tmp_path, refused, monkeypatch, kind):
             archive.writestr("000001.jpg", files["000001.jpg"])
     else:
         source = tarred(tmp_path / "bomb.tar", files)
-    assert "these are not just pictures" in refused("celeba", source, "--output", tmp_path / "celeba")
+    assert "these are not just images" in refused("celeba", source, "--output", tmp_path / "celeba")
     assert leftovers(tmp_path) == [source.name]
 
 
@@ -287,10 +272,10 @@ def test_sources_that_are_not_celeba(tmp_path, refused):
     assert "there is no file or folder" in refused("celeba", tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     assert "add --output DIR" in refused("celeba", tmp_path / "empty")
-    assert "no picture named like 000001.jpg" in refused("celeba", tmp_path / "empty", "--output", tmp_path / "out")
-    other = zipped(tmp_path / "a.zip", {"notes.txt": "no picture"})
-    assert "no picture named like 000001.jpg" in refused("celeba", other, "--output", tmp_path / "out")
-    assert "there is no .jpg" in refused("celeba", other)
+    assert "no image named like 000001.jpg" in refused("celeba", tmp_path / "empty", "--output", tmp_path / "out")
+    other = zipped(tmp_path / "a.zip", {"notes.txt": "no image"})
+    assert "no image named like 000001.jpg" in refused("celeba", other, "--output", tmp_path / "out")
+    assert "not in CelebA's layout" in refused("celeba", other)
 
 
 # ---------------------------------------------------------------- pairs and masks
@@ -327,7 +312,7 @@ def test_paddle_list_layout(tmp_path, capsys, refused):
     main(["cityscapes", str(tmp_path)])
     assert "2 train pairs" in capsys.readouterr().out
     (tmp_path / "trainB" / "2.jpg").unlink()
-    assert "lacks 1 pictures that belong to a pair: trainB/2.jpg" in refused("cityscapes", tmp_path)
+    assert "lacks 1 images that belong to a pair: trainB/2.jpg" in refused("cityscapes", tmp_path)
     write(listed, "trainA/1.jpg trainB/1.jpg\n")
     assert "pix2pix_train_list, line 1: expected two names with a tab" in refused("cityscapes", tmp_path)
 
@@ -359,7 +344,7 @@ def test_voc_masks(tmp_path, capsys, refused):
     main(["voc", str(tarred(tmp_path / "voc.tar", files)), "--output", str(tmp_path / "voc")])
     assert "2 train / 1 val masks" in capsys.readouterr().out
     (tmp_path / "voc" / "SegmentationClass" / "2007_000001.png").unlink()
-    assert "train.txt names 1 pictures that are not there: 2007_000001.png" in refused("voc", tmp_path / "voc")
+    assert "train.txt names 1 images that are not there: 2007_000001.png" in refused("voc", tmp_path / "voc")
 
 
 # ---------------------------------------------------------------- verify
@@ -369,29 +354,124 @@ def test_verify_names_the_broken_ones(tmp_path, capsys):
     write(tmp_path / "whole.jpg", jpeg(seed=1))
     write(tmp_path / "deep" / "too.jpg", jpeg(seed=2))
     main(["verify", str(tmp_path)])
-    assert f"2 pictures in {tmp_path}: 0 broken; 2 of 178 x 218 px" in capsys.readouterr().out
+    assert f"2 images in {tmp_path}: 0 corrupt; 2 of 178 x 218 px" in capsys.readouterr().out
     write(tmp_path / "deep" / "cut.jpg", jpeg(seed=3)[:-2000])
-    write(tmp_path / "text.jpg", "not a picture at all")
+    write(tmp_path / "text.jpg", "not an image at all")
     with pytest.raises(SystemExit) as stopped:
         main(["verify", str(tmp_path)])
     assert stopped.value.code == 1
     said = capsys.readouterr().out
-    assert f"cannot read {tmp_path / 'deep' / 'cut.jpg'}: broken picture" in said
-    assert f"cannot read {tmp_path / 'text.jpg'}: not a picture" in said
-    assert "4 pictures" in said
-    assert "2 broken" in said
+    assert f"cannot read {tmp_path / 'deep' / 'cut.jpg'}: corrupt image" in said
+    assert f"cannot read {tmp_path / 'text.jpg'}: not an image" in said
+    assert "4 images" in said
+    assert "2 corrupt" in said
 
 
 def test_verify_needs_pictures(tmp_path, refused):
-    assert "there is no picture" in refused("verify", tmp_path)
+    assert "there is no image" in refused("verify", tmp_path)
     assert "there is no folder" in refused("verify", tmp_path / "nowhere")
 
 
-# ---------------------------------------------------------------- real pictures
+# ---------------------------------------------------------------- real images
+
+# ---- folders and zips as people have them
+
+
+@pytest.mark.parametrize("suffix", [".JPG", ".png", ".jpeg"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_celeba_of_another_suffix_goes_with_the_official_list(tmp_path, capsys, suffix, packed):
+    """img_align_celeba_png and cameras' capitals; in the zip what macOS packs along comes first."""
+    names = {f"img_align_celeba/{n:06d}{suffix}": n for n in range(1, 13)}
+    folder = tmp_path / "c"
+    for name, n in names.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (178, 218), (n * 10,) * 3).save(folder / name)
+    if packed:
+        with zipfile.ZipFile(folder / "img_align_celeba.zip", "w") as archive:
+            for name in names:  # as many as there are images
+                archive.writestr(f"__MACOSX/img_align_celeba/._{Path(name).name}", b"junk")
+            archive.writestr("readme.txt", b"hello")
+            for name in names:
+                archive.write(folder / name, name)
+        shutil.rmtree(folder / "img_align_celeba")
+    (folder / "list_eval_partition.txt").write_text(
+        "".join(f"{n:06d}.jpg {0 if n < 9 else 1 if n < 11 else 2}\n" for n in range(1, 13))
+    )
+    prepare.main(["celeba", str(folder)])
+    assert "12 images" in capsys.readouterr().out
+    faces = CelebA(folder, "val")
+    assert [int(faces[n].mean().round(-1)) for n in range(2)] == [90, 100] and faces.notes == [
+        f"train 8, val 2, test 2 (CelebA, by {folder / 'list_eval_partition.txt'})"
+    ]
+
+
+def test_own_images_in_several_archives(tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    Image.new("RGB", (9, 9)).save(tmp_path / "x.png")
+    for name, count in (("train", 20), ("test", 2)):
+        with zipfile.ZipFile(tmp_path / f"in/{name}.zip", "w") as archive:
+            for n in range(count):
+                archive.write(tmp_path / "x.png", f"{n:02d}.png")
+    with pytest.raises(SystemExit):
+        prepare.main(["images", str(tmp_path / "in")])
+    assert "archives (test.zip, train.zip)" in capsys.readouterr().err
+    prepare.main(["images", str(tmp_path / "in"), "--output", str(tmp_path / "out")])
+    assert "train 19 (train/), val 1 (every 20th of train/), test 2 (test/)" in capsys.readouterr().out
+
+
+def test_verify_reads_a_zip_and_names_what_it_passes_over(tmp_path, capsys):
+    Image.new("RGB", (9, 6)).save(tmp_path / "a.png")
+    with zipfile.ZipFile(tmp_path / "my.zip", "w") as archive:
+        archive.write(tmp_path / "a.png", "in/a.png")
+        archive.writestr("in/b.png", b"no image")
+        archive.writestr("in/c.cr2", b"raw")
+    with pytest.raises(SystemExit) as ended:
+        prepare.main(["verify", str(tmp_path / "my.zip")])
+    told = capsys.readouterr().out
+    assert ended.value.code == 1 and "passed over: 1 .cr2" in told
+    assert "my.zip/in/b.png: not an image" in told and "1 corrupt; 1 of 9 x 6 px" in told
+
+
+@pytest.mark.parametrize("spelled", ["train", "Training"])
+def test_pairs_in_folders_of_any_usual_spelling(tmp_path, spelled):
+    for folder in (spelled, "Validation"):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (20, 10)).save(tmp_path / folder / "1.png")
+    found = prepare.find_pairs(tmp_path)
+    assert found == {"train": [(tmp_path / spelled / "1.png",)], "val": [(tmp_path / "Validation/1.png",)]}
 
 
 @pytest.mark.realdata
-@pytest.mark.skipif("SUITE_DATA" not in os.environ, reason="SUITE_DATA does not name the folder of real pictures")
+@pytest.mark.skipif("SUITE_DATA" not in os.environ, reason="SUITE_DATA does not name the folder of real images")
 def test_real_celeba(capsys):
     main(["celeba", str(Path(os.environ["SUITE_DATA"]) / "celeba")])
     assert "5,000 images of 202,599; 4,500 train / 250 val / 250 test" in capsys.readouterr().out
+
+
+def test_no_file_takes_the_place_of_another(tmp_path, refused):
+    source = zipped(tmp_path / "twins.zip", {"x/a.jpg": jpeg(), "x\\a.jpg": jpeg(seed=1)})
+    assert "would take the place of another file" in refused("images", source, "--output", tmp_path / "out")
+    assert leftovers(tmp_path) == ["twins.zip"]
+
+
+def test_archives_of_one_stem_are_unpacked_apart(tmp_path):
+    for n in (1, 2):
+        (tmp_path / "mount").mkdir(exist_ok=True)
+        zipped(tmp_path / f"mount/photos.{n}.zip", {"a.jpg": jpeg(seed=n)})
+    main(["images", str(tmp_path / "mount"), "--output", str(tmp_path / "out")])
+    assert sorted(file.read_bytes() for file in (tmp_path / "out").rglob("a.jpg")) == sorted(
+        [jpeg(seed=1), jpeg(seed=2)]
+    )
+
+
+def test_encrypted_and_empty_zips_are_called_so(tmp_path, refused):
+    source = zipped(tmp_path / "secret.zip", {"a.jpg": jpeg()})
+    data = source.read_bytes()
+    for sign, flags in ((b"PK\1\2", 8), (b"PK\3\4", 6)):
+        place = data.index(sign) + flags
+        data = data[:place] + bytes([data[place] | 1]) + data[place + 1 :]
+    source.write_bytes(data)
+    assert "is encrypted: unpack it yourself, with its password" in refused(
+        "images", source, "--output", tmp_path / "o"
+    )
+    assert "no image" in refused("images", zipped(tmp_path / "empty.zip", {}), "--output", tmp_path / "o")

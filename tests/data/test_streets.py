@@ -50,6 +50,7 @@ def test_one_seed_gives_one_street():
     assert (first[1] != other[1]).mean() > 0.1
 
 
+@pytest.mark.medium
 def test_labels_hold_the_colours_of_cityscapes_and_no_others(streets):
     _, labels = streets
     assert labels.min() >= 0  # -1 is any other colour
@@ -66,13 +67,13 @@ def test_classes_are_about_as_frequent_as_in_real_streets(streets, name):
 
 def test_most_streets_have_all_that_makes_a_street(streets):
     _, labels = streets
-    shares = {name: (labels == number).any((1, 2)).mean() for number, name in enumerate(NAMES)}
+    fractions = {name: (labels == number).any((1, 2)).mean() for number, name in enumerate(NAMES)}
     for name in ("road", "building", "sidewalk", "vegetation"):
-        assert shares[name] > 0.95
+        assert fractions[name] > 0.95
     for name in ("sky", "car", "pole", "traffic sign", "person"):
-        assert shares[name] > 0.8
+        assert fractions[name] > 0.8
     for name in ("traffic light", "bicycle", "fence", "wall", "terrain"):
-        assert shares[name] > 0.3
+        assert fractions[name] > 0.3
 
 
 def test_camera_projects_by_the_rules_of_perspective():

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.celeba import CelebA
-from common.cityscapes import PALETTE, open_pairs
+from common.datasets.celeba import CelebA
+from common.datasets.paired_images import PALETTE, open_pairs
 from common.errors import UserError
 from data import synthetic
 from data.faces import draw_face
@@ -24,7 +24,7 @@ def faces() -> np.ndarray:
     return np.stack([draw_face(np.random.default_rng((11, index))) for index in range(150)])
 
 
-def pictures(folder):
+def images(folder):
     return {path.name: path.read_bytes() for path in (folder / "img_align_celeba").iterdir()}
 
 
@@ -39,21 +39,23 @@ def patch(faces: np.ndarray, x: int, y: int, side: int = 10) -> np.ndarray:
     return faces[:, y - half : y + half, x - half : x + half].astype(np.float64).mean((1, 2))
 
 
+@pytest.mark.medium
 def test_one_seed_gives_one_set_whatever_its_size(tmp_path):
     small, large = write_faces(tmp_path / "small", 4, seed=3), write_faces(tmp_path / "large", 9, seed=3)
-    first, second = pictures(small), pictures(large)
+    first, second = images(small), images(large)
     assert sorted(first) == ["000001.jpg", "000002.jpg", "000003.jpg", "000004.jpg"]
     assert all(second[name] == content for name, content in first.items())
-    assert pictures(write_faces(tmp_path / "other", 4, seed=4))["000001.jpg"] != first["000001.jpg"]
+    assert images(write_faces(tmp_path / "other", 4, seed=4))["000001.jpg"] != first["000001.jpg"]
 
 
 def test_a_file_is_the_drawn_face_at_quality_92(tmp_path):
     folder = write_faces(tmp_path / "faces", 2, seed=5)
     buffer = io.BytesIO()
     Image.fromarray(draw_face(np.random.default_rng((5, 1)))).save(buffer, "JPEG", quality=92)
-    assert pictures(folder)["000002.jpg"] == buffer.getvalue()
+    assert images(folder)["000002.jpg"] == buffer.getvalue()
 
 
+@pytest.mark.medium
 def test_layout_is_read_by_the_ordinary_reader(tmp_path):
     folder = write_faces(tmp_path / "faces", 40, seed=0)
     assert sorted(path.name for path in folder.iterdir()) == sorted([*PARTS, synthetic.MARKER])
@@ -65,10 +67,10 @@ def test_layout_is_read_by_the_ordinary_reader(tmp_path):
     assert train[0].dtype == np.uint8
 
 
-@pytest.mark.parametrize(("count", "shares"), [(1200, (1080, 60, 60)), (100, (90, 5, 5)), (7, (5, 1, 1))])
-def test_partition_is_90_5_5_in_order(count, shares):
+@pytest.mark.parametrize(("count", "fractions"), [(1200, (1080, 60, 60)), (100, (90, 5, 5)), (7, (5, 1, 1))])
+def test_partition_is_90_5_5_in_order(count, fractions):
     codes = [partition_code(index, count) for index in range(count)]
-    assert tuple(codes.count(code) for code in (0, 1, 2)) == shares
+    assert tuple(codes.count(code) for code in (0, 1, 2)) == fractions
     assert codes == sorted(codes)
 
 
@@ -122,6 +124,7 @@ def test_command(tmp_path, capsys):
 # ---------------------------------------------------------------- streets
 
 
+@pytest.mark.medium
 def test_streets_are_laid_out_as_prepared_pairs(tmp_path):
     folder = write_streets(tmp_path / "streets", 12, seed=3)
     assert sorted(path.name for path in folder.iterdir()) == ["synthetic.json", "train", "val"]
@@ -141,6 +144,7 @@ def test_last_tenth_of_the_streets_is_for_validation(count, val):
     assert names[count - val :] == [f"val/{number}.jpg" for number in range(1, val + 1)]
 
 
+@pytest.mark.medium
 def test_a_street_depends_on_seed_and_number_alone(tmp_path):
     small, large = write_streets(tmp_path / "small", 3, seed=4), write_streets(tmp_path / "large", 6, seed=4)
     for name in ("train/1.jpg", "train/2.jpg"):
@@ -150,6 +154,7 @@ def test_a_street_depends_on_seed_and_number_alone(tmp_path):
     assert (other / "train/1.jpg").read_bytes() != (small / "train/1.jpg").read_bytes()
 
 
+@pytest.mark.medium
 def test_labels_survive_the_jpeg(tmp_path):
     """Decoded by nearest colour, as the second paper scores them, the label is the drawn one."""
     folder, palette = write_streets(tmp_path / "streets", 4, seed=6), np.vstack([PALETTE, [[0, 0, 0]]])
@@ -194,6 +199,7 @@ def test_command_for_streets(tmp_path, capsys):
 # ---------------------------------------------------------------- faces
 
 
+@pytest.mark.medium
 def test_faces_differ_everywhere(faces):
     grey = faces.astype(np.float64).mean(3)
     spread = grey.std(0)

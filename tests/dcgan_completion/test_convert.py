@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from common.checkpoint import load_network, read_weights
+from common.checkpoint.tensors import load_network
+from common.checkpoint.weights import read_weights
+from common.convert import mapping
 from common.errors import UserError
 from dcgan_completion import convert
 from dcgan_completion.model import Discriminator, Generator
@@ -32,7 +34,7 @@ def module(path: Path):
     return found
 
 
-bundles = module(TESTS / "common/test_tf_weights.py")  # which knows TensorFlow's files,
+bundles = module(TESTS / "common/convert/test_tensorflow_checkpoints.py")  # which knows TensorFlow's files,
 torches = module(TESTS / "glcic/fixtures/published_files.py")  # and PyTorch's
 
 Z = 7
@@ -81,7 +83,7 @@ NORM = ("beta", "gamma", "moving_mean", "moving_variance")
 
 
 def generator_shapes(channels: list[int], side: int = 4) -> dict[str, tuple]:
-    """Of a generator whose pictures have these channels, from 4 x 4 on."""
+    """Of a generator whose images have these channels, from 4 x 4 on."""
     found = {"g_h0_lin/Matrix": (Z, side * side * channels[0]), "g_h0_lin/bias": (side * side * channels[0],)}
     for n, (before, after) in enumerate(zip(channels, channels[1:], strict=False)):
         found |= {f"g_bn{n}/{part}": (before,) for part in NORM}
@@ -126,7 +128,7 @@ def points(normal: bool = False) -> np.ndarray:
     return np.float32(rng.normal(size=(2, Z)) if normal else rng.uniform(-1, 1, (2, Z)))
 
 
-def pictures(side: int = 64) -> np.ndarray:
+def images(side: int = 64) -> np.ndarray:
     return np.float32(np.random.default_rng(9).uniform(-1, 1, (2, 3, side, side)))
 
 
@@ -216,8 +218,8 @@ def bundle(folder: Path, tensors, name: str = "DCGAN.model-60502", crc: bool = F
 
 
 def network(written: Path, kind: str):
-    tensors, facts = read_weights(written)
-    found = {"generator": Generator, "discriminator": Discriminator}[kind](**facts[kind])
+    tensors, metadata = read_weights(written)
+    found = {"generator": Generator, "discriminator": Discriminator}[kind](**metadata[kind])
     load_network(found, tensors, kind, written)
     found.eval()
     return found
@@ -250,16 +252,21 @@ def test_released_checkpoint(tmp_path, capsys):
     bundle(tmp_path, tensors, crc=True)
     written = run(tmp_path / "DCGAN.model-60502.index", tmp_path / "faces.safetensors")
     close(compute(written, "generator", points()), tensorflow_generator(tensors, points()))
-    close(compute(written, "discriminator", pictures()), tensorflow_discriminator(tensors, pictures()))
-    facts = read_weights(written)[1]
-    assert facts["generator"] == {"variant": "article", "image_px": 64, "base_channels": 2, "z_channels": Z}
-    assert facts["discriminator"] == {"variant": "article", "image_px": 64, "base_channels": 3}
-    assert (facts["paper"], facts["preset"], facts["step"]) == ("dcgan_completion", "published", 60502)
-    assert (facts["image_px"], facts["crop"], facts["z"], facts["licence"]) == (64, "center108", "uniform", "MIT")
+    close(compute(written, "discriminator", images()), tensorflow_discriminator(tensors, images()))
+    metadata = read_weights(written)[1]
+    assert metadata["generator"] == {"variant": "article", "image_px": 64, "base_channels": 2, "z_channels": Z}
+    assert metadata["discriminator"] == {"variant": "article", "image_px": 64, "base_channels": 3}
+    assert (metadata["paper"], metadata["preset"], metadata["step"]) == ("dcgan_completion", "published", 60502)
+    assert (metadata["image_px"], metadata["crop"], metadata["z"], metadata["licence"]) == (
+        64,
+        "center108",
+        "uniform",
+        "MIT",
+    )
     names = ["DCGAN.model-60502.index", "DCGAN.model-60502.data-00000-of-00001"]
-    assert facts["source"] == f"bamos/dcgan-completion.tensorflow, {', '.join(names)}"
+    assert metadata["source"] == f"bamos/dcgan-completion.tensorflow, {', '.join(names)}"
     content = b"".join((tmp_path / name).read_bytes() for name in names)
-    assert facts["source_sha256"] == hashlib.sha256(content).hexdigest()
+    assert metadata["source_sha256"] == hashlib.sha256(content).hexdigest()
     shown = capsys.readouterr().out
     assert "recognised: bamos" in shown and "mapped: 48 tensors; left out: none" in shown
     assert f"python -m dcgan_completion.infer --weights {written}" in shown and "U(-1, 1)" in shown
@@ -277,12 +284,12 @@ def test_last_revision(tmp_path, capsys):
     tensors = fill(HEAD, 2)
     written = run(bundle(tmp_path, tensors, "DCGAN.model"), tmp_path / "faces.safetensors")
     close(compute(written, "generator", points()), tensorflow_generator(tensors, points()))
-    wanted = tensorflow_discriminator(tensors, pictures(), first=0, linear="d_h4_lin")
-    close(compute(written, "discriminator", pictures()), wanted)
-    facts = read_weights(written)[1]
-    assert facts["generator"] == {"variant": "wide", "image_px": 64, "base_channels": 2, "z_channels": Z}
-    assert facts["discriminator"] == {"variant": "wide", "image_px": 64, "base_channels": 3}
-    assert facts["step"] == 0 and "recognised: bamos" in capsys.readouterr().out
+    wanted = tensorflow_discriminator(tensors, images(), first=0, linear="d_h4_lin")
+    close(compute(written, "discriminator", images()), wanted)
+    metadata = read_weights(written)[1]
+    assert metadata["generator"] == {"variant": "wide", "image_px": 64, "base_channels": 2, "z_channels": Z}
+    assert metadata["discriminator"] == {"variant": "wide", "image_px": 64, "base_channels": 3}
+    assert metadata["step"] == 0 and "recognised: bamos" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("channels", [[16, 16, 8, 3], [16, 16, 8, 4, 2, 3]], ids=["32 px", "128 px"])
@@ -291,10 +298,14 @@ def test_last_revision_at_other_sizes(tmp_path, capsys, channels):
     tensors = fill(generator_shapes(channels) | discriminator_shapes(first=0, linear="d_h4_lin"), 3)
     written = run(bundle(tmp_path, tensors), tmp_path / "faces.safetensors")
     close(compute(written, "generator", points()), tensorflow_generator(tensors, points()))
-    arrays, facts = read_weights(written)
+    arrays, metadata = read_weights(written)
     px = 2 << len(channels)
-    assert (facts["image_px"], facts["generator"]["image_px"], facts["generator"]["variant"]) == (px, px, "wide")
-    assert "discriminator" not in facts and not any(name.startswith("disc") for name in arrays)
+    assert (metadata["image_px"], metadata["generator"]["image_px"], metadata["generator"]["variant"]) == (
+        px,
+        px,
+        "wide",
+    )
+    assert "discriminator" not in metadata and not any(name.startswith("disc") for name in arrays)
     shown = capsys.readouterr().out
     assert f"made for 64 px and not for {px}" in shown and "contextual loss alone" in shown
 
@@ -303,7 +314,7 @@ def test_carpedm20(tmp_path, capsys):
     tensors = fill(CARPEDM20, 4)
     written = run(bundle(tmp_path, tensors, "DCGAN.model-9"), tmp_path / "faces.safetensors")
     close(compute(written, "generator", points()), tensorflow_generator(tensors, points()))
-    close(compute(written, "discriminator", pictures()), tensorflow_discriminator(tensors, pictures(), 1, "d_h4_lin"))
+    close(compute(written, "discriminator", images()), tensorflow_discriminator(tensors, images(), 1, "d_h4_lin"))
     assert "recognised: carpedm20" in capsys.readouterr().out
 
 
@@ -339,13 +350,13 @@ def test_pytorch_examples(tmp_path, capsys, legacy, prefix):
     written = run(files[0], tmp_path / "a.safetensors", "--discriminator", files[1])
     wanted = torch_network("G", g, points(True)[:, :, None, None])
     close(compute(written, "generator", points(True)), wanted)
-    close(compute(written, "discriminator", pictures()), torch_network("D", d, pictures())[..., 0, 0])
-    facts = read_weights(written)[1]
-    assert facts["generator"] == {"variant": "4x4", "image_px": 64, "base_channels": 2, "z_channels": Z}
-    assert facts["discriminator"] == {"variant": "4x4", "image_px": 64, "base_channels": 3}
-    assert (facts["step"], facts["image_px"], facts["crop"], facts["z"]) == (0, 64, "center", "normal")
-    assert facts["source"] == "pytorch/examples, netG.pth, netD.pth" and facts["licence"] == "BSD-3-Clause"
-    assert facts["source_sha256"] == hashlib.sha256(files[0].read_bytes() + files[1].read_bytes()).hexdigest()
+    close(compute(written, "discriminator", images()), torch_network("D", d, images())[..., 0, 0])
+    metadata = read_weights(written)[1]
+    assert metadata["generator"] == {"variant": "4x4", "image_px": 64, "base_channels": 2, "z_channels": Z}
+    assert metadata["discriminator"] == {"variant": "4x4", "image_px": 64, "base_channels": 3}
+    assert (metadata["step"], metadata["image_px"], metadata["crop"], metadata["z"]) == (0, 64, "center", "normal")
+    assert metadata["source"] == "pytorch/examples, netG.pth, netD.pth" and metadata["licence"] == "BSD-3-Clause"
+    assert metadata["source_sha256"] == hashlib.sha256(files[0].read_bytes() + files[1].read_bytes()).hexdigest()
     shown = capsys.readouterr().out
     assert "mapped: 21 tensors; left out: num_batches_tracked" in shown  # 5 and 4 x 4
     assert "mapped: 17 tensors" in shown and "N(0, 1)" in shown  # 5 and 3 x 4
@@ -393,8 +404,8 @@ def test_the_released_file_at_its_size(tmp_path, capsys):
     assert len(SPEC) == 48 and 4 * sum(map(prod, SPEC.values())) == 37_822_480
     published = bundle(tmp_path, {name: np.zeros(shape, np.float32) for name, shape in SPEC.items()})
     assert (tmp_path / "DCGAN.model-60502.data-00000-of-00001").stat().st_size == 37_822_480
-    facts = read_weights(run(published, tmp_path / "a.safetensors"))[1]
-    assert facts["generator"] == Generator().arguments and facts["discriminator"] == Discriminator().arguments
+    metadata = read_weights(run(published, tmp_path / "a.safetensors"))[1]
+    assert metadata["generator"] == Generator().arguments and metadata["discriminator"] == Discriminator().arguments
     shown = capsys.readouterr().out
     assert "generator, 5,135,363 parameters" in shown and "discriminator, 4,316,545 parameters" in shown
 
@@ -403,9 +414,9 @@ def test_the_released_file_at_its_size(tmp_path, capsys):
 @pytest.mark.parametrize("variant", ["article", "wide", "4x4"])
 @pytest.mark.parametrize("px", [8, 64, 256])
 def test_shapes_are_the_networks(kind, variant, px):
-    made = {"generator": Generator, "discriminator": Discriminator}[kind](variant, px, 2)
+    made = convert.NETWORKS[kind](variant, px, 2)
     wanted = {name: tuple(value.shape) for name, value in made.state_dict().items()}
-    assert convert.shapes(kind, made.arguments) == wanted
+    assert mapping.shapes_of(convert.NETWORKS[kind], made.arguments, Path("a.file")) == wanted
 
 
 # ---- what is refused
@@ -491,7 +502,7 @@ def test_files_that_do_not_belong_together(tmp_path, capsys):
     assert "holds a generator of pytorch" in refused(capsys, g, out, "--discriminator", g)
     assert "already holds a generator and a discriminator" in refused(capsys, own, out, "--discriminator", d)
     assert "already holds a generator of bamos" in refused(capsys, alone, out, "--discriminator", d)
-    assert "makes pictures of 64 px" in refused(capsys, g, out, "--discriminator", small)
+    assert "makes images of 64 px" in refused(capsys, g, out, "--discriminator", small)
     assert "cannot read" in refused(capsys, g, out, "--discriminator", tmp_path / "nothing.pth")
     assert not out.exists()
 
@@ -531,7 +542,7 @@ def test_files_that_are_none(tmp_path, capsys):
         (tmp_path / "dcgan-100.pb", "no weights file of a known kind"),
         (tmp_path / "DCGAN.model-1", "cannot read"),
         (tmp_path / "DCGAN.model-1.index", "there is no"),
-        (tmp_path, "cannot read"),
+        (tmp_path, "there is no weights file in the folder"),
     ]:
         assert told in refused(capsys, path, tmp_path / "a.safetensors")
     published = bundle(tmp_path, fill(RELEASED))
@@ -544,3 +555,43 @@ def test_files_that_are_none(tmp_path, capsys):
     assert "cannot write" in refused(capsys, published, tmp_path / "file" / "a.safetensors")
     (tmp_path / "DCGAN.model-60502.data-00000-of-00001").unlink()
     assert "which holds the numbers" in refused(capsys, published, tmp_path / "a.safetensors")
+
+
+# ---- folders, and what is printed to be done next
+
+
+def test_folders(tmp_path, capsys):
+    """A checkpoint's, by its list or its one index; one of pytorch/examples; with several files one has to be named."""
+    tensors, own = fill(RELEASED), tmp_path / "checkpoint"
+    own.mkdir()
+    path = bundle(own, tensors, "DCGAN.model-60502")
+    wanted, metadata = read_weights(run(path, tmp_path / "a.safetensors"))
+    bundle(own, fill(RELEASED, 3), "DCGAN.model-9")
+    assert "holds 2 checkpoints" in refused(capsys, own, tmp_path / "b.safetensors")
+    (own / "checkpoint").write_text('model_checkpoint_path: "DCGAN.model-60502"')
+    for published in (own, own / "checkpoint"):
+        found, told = read_weights(run(published, tmp_path / "b.safetensors"))
+        assert told == metadata and told["step"] == 60502
+        assert all(np.array_equal(found[name], wanted[name]) for name in wanted) and found.keys() == wanted.keys()
+    for name, kind in (("G", NET_G), ("D", NET_D)):
+        (tmp_path / name).mkdir()
+        torch_file(tmp_path / name / f"net{name}_epoch_24.pth", fill(kind))
+    both = run(tmp_path / "G", tmp_path / "c.safetensors", "--discriminator", tmp_path / "D")
+    assert {"generator", "discriminator"} <= read_weights(both)[1].keys()
+    torch_file(tmp_path / "G/netD_epoch_24.pth", fill(NET_D))
+    told = refused(capsys, tmp_path / "G", tmp_path / "d.safetensors")
+    assert "2 weights files (netD_epoch_24.pth, netG_epoch_24.pth)" in told
+    (tmp_path / "empty").mkdir()
+    assert "no weights file in the folder" in refused(capsys, tmp_path / "empty", tmp_path / "d.safetensors")
+
+
+@pytest.mark.parametrize("shapes", [RELEASED, NET_G], ids=["bamos", "netG"])
+def test_next_commands_work(tmp_path, capsys, follow, shapes):
+    """From a path with a space; with a discriminator and without."""
+    (tmp_path / "my files").mkdir()
+    tensors, folder = fill(shapes), tmp_path / "my files"
+    published = bundle(folder, tensors) if shapes is RELEASED else torch_file(folder / "netG.pth", tensors)
+    run(published, folder / "a.safetensors")
+    told = capsys.readouterr().out
+    assert ("assumed: z drawn from U(-1, 1)" in told) is (shapes is RELEASED) and "assumed: trained on faces" in told
+    assert [command[2] for command in follow(told, search=("--steps", "2"))] == ["dcgan_completion.infer"]

@@ -1,4 +1,4 @@
-"""The paper's table: which holes and faces it is about, and that its figures are those of the pictures, worked out
+"""The paper's table: which holes and faces it is about, and that its figures are those of the images, worked out
 here. And the gate: what a generator must do better than."""
 
 import dataclasses
@@ -9,25 +9,28 @@ import zlib
 import numpy as np
 import pytest
 
-from common import evaluation
-from common.checkpoint import save_weights
-from common.images import crop_square, from_network, read_image, to_network, write_image
+from common.checkpoint.weights import save_weights
+from common.evaluation import protocol
+from common.imaging.io import read_image, write_image
+from common.imaging.transforms import crop_square, from_network, to_network
 from dcgan_completion import evaluate, infer
 from dcgan_completion import train as dcgan_train
 from dcgan_completion.config import TINY
-from dcgan_completion.holes import hole
-from dcgan_completion.search import PRESETS, Settings, chance, search
+from dcgan_completion.masks import sample_mask
+from dcgan_completion.search import PRESETS, Settings, image_rng, search
 
 import paddle
 
+pytestmark = pytest.mark.medium
+
 PX = 32
 FEW = Settings(optimizer="adam", learning_rate=0.05, steps=3, restarts=2, statistics="running")
-METHODS = ["ours", "overlay", "Telea", "Navier-Stokes", "mean colour"]
+METHODS = ["ours", "overlay", "Telea", "Navier-Stokes", "mean colour", "membrane"]  # with --baselines fast
 KINDS = ["center", "pattern", "random80", "half"]
 
 
 def soft(count, height, width, seed=0):
-    """Pictures of two colours that fade into each other, with a little noise."""
+    """Images of two colours that fade into each other, with a little noise."""
     rng = np.random.default_rng(seed)
     ramps = np.linspace(0, 1, height)[None, :, None, None] * rng.uniform(-99, 99, (count, 1, 1, 3))
     noise = rng.normal(0, 9, (count, height, width, 3))
@@ -37,7 +40,7 @@ def soft(count, height, width, seed=0):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Six photos of the shape of aligned CelebA, which are all splits at once."""
-    folder = tmp_path_factory.mktemp("pictures")
+    folder = tmp_path_factory.mktemp("images")
     for n, image in enumerate(soft(6, 218, 178)):
         write_image(folder / f"{n}.png", image)
     return folder
@@ -59,7 +62,22 @@ def weights(folder, tmp_path_factory):
 
 
 def scored(weights, folder, **changes):
-    return evaluate.evaluate(evaluate.Options(weights, folder, search=FEW, **changes))
+    return evaluate.evaluate(evaluate.Options(weights, folder, search=FEW, baselines="fast", **changes))
+
+
+def test_pairs_are_scored_by_their_photos(weights, tmp_path, monkeypatch):
+    """Photos of grey 50 with labels of grey 250, in evaluation and in training's own gate."""
+    pair = np.repeat(np.array([50, 250], np.uint8), 64)[None, :, None].repeat(64, 0).repeat(3, 2)
+    for split in ("train", "test"):
+        for n in range(20):
+            write_image(tmp_path / f"data/{split}/{n}.png", pair)
+    result = scored(weights, tmp_path / "data", pairs=True, mask=("center",), limit=2)
+    assert (result["kinds"]["center"]["images"]["truth"] == 50).all() and result["split"] == "test"
+    seen = []
+    monkeypatch.setattr(evaluate, "gate", lambda generator, *sets: seen.extend(sets) or {})
+    cfg = dataclasses.replace(TINY, data_dir=tmp_path / "data", run_dir=tmp_path / "run", device="cpu", pairs=True)
+    dcgan_train.train(dataclasses.replace(cfg, total_steps=1))
+    assert [len(images) for images in seen] == [1, 19] and all((images == 50).all() for images in seen)
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +85,8 @@ def result(weights, folder):
     return scored(weights, folder)
 
 
-def sha256(holes):
-    return hashlib.sha256(b"".join(np.packbits(one).tobytes() for one in holes)).hexdigest()
+def sha256(masks):
+    return hashlib.sha256(b"".join(np.packbits(one).tobytes() for one in masks)).hexdigest()
 
 
 def psnr(truth, made):
@@ -80,12 +98,12 @@ def psnr(truth, made):
 
 def test_a_hole_set_depends_on_kind_seed_and_place_alone():
     """However many are asked for; from no chain of chance that another kind has."""
-    whole = {kind: evaluate.fixed_holes(kind, 5, PX, 3) for kind in (*KINDS, "freeform", "random20")}
-    for kind, holes in whole.items():
-        np.testing.assert_array_equal(evaluate.fixed_holes(kind, 2, PX, 3), holes[:2])
-        assert holes.shape == (5, PX, PX) and holes.dtype == bool and holes.any((1, 2)).all()
-        other = evaluate.fixed_holes(kind, 5, PX, 4)
-        assert (other != holes).any() == (kind != "center")
+    whole = {kind: evaluate.fixed_masks(kind, 5, PX, 3) for kind in (*KINDS, "freeform", "random20")}
+    for kind, masks in whole.items():
+        np.testing.assert_array_equal(evaluate.fixed_masks(kind, 2, PX, 3), masks[:2])
+        assert masks.shape == (5, PX, PX) and masks.dtype == bool and masks.any((1, 2)).all()
+        other = evaluate.fixed_masks(kind, 5, PX, 4)
+        assert (other != masks).any() == (kind != "center")
     assert not (whole["random80"][0] == whole["random80"][1]).all()
     # random80 and random20 cut the same numbers at .8 and .2 if they come from one chain of chance
     assert (whole["random20"] & ~whole["random80"]).any()
@@ -96,37 +114,37 @@ def test_a_hole_set_is_the_same_in_every_process():
     side."""
     for kind in ("half", "random80"):
         rng = np.random.default_rng((zlib.crc32(kind.encode()), 3, 4, PX))
-        np.testing.assert_array_equal(evaluate.fixed_holes(kind, 5, PX, 3)[4], hole(kind, PX, rng))
+        np.testing.assert_array_equal(evaluate.fixed_masks(kind, 5, PX, 3)[4], sample_mask(kind, PX, rng))
 
 
 def test_shares_of_the_papers_holes():
-    """25 % in the centre and about that in the pattern, 80 % and half of the picture."""
-    share = {kind: evaluate.fixed_holes(kind, 20, 64, 0).mean() for kind in KINDS}
-    assert share["center"] == 0.25 and share["half"] == 0.5
-    assert share["random80"] == pytest.approx(0.8, abs=0.01) and share["pattern"] == pytest.approx(0.25, abs=0.03)
-    halves = {one.tobytes() for one in evaluate.fixed_holes("half", 40, 64, 0)}
+    """25 % in the centre and about that in the pattern, 80 % and half of the image."""
+    fraction = {kind: evaluate.fixed_masks(kind, 20, 64, 0).mean() for kind in KINDS}
+    assert fraction["center"] == 0.25 and fraction["half"] == 0.5
+    assert fraction["random80"] == pytest.approx(0.8, abs=0.01) and fraction["pattern"] == pytest.approx(0.25, abs=0.03)
+    halves = {one.tobytes() for one in evaluate.fixed_masks("half", 40, 64, 0)}
     assert len(halves) == 4  # left, top, right and bottom
 
 
 def test_the_set_is_named(result):
     assert list(result["kinds"]) == KINDS
     for kind, of_kind in result["kinds"].items():
-        holes = evaluate.fixed_holes(kind, 6, PX, 0)
-        np.testing.assert_array_equal(of_kind["pictures"]["holes"], holes)
-        assert of_kind["holes"] == kind and of_kind["holes_seed"] == 0 and of_kind["holes_sha256"] == sha256(holes)
-        assert of_kind["hole_share_percent"] == round(100 * holes.mean(), 2) and of_kind["image_px"] == PX
+        masks = evaluate.fixed_masks(kind, 6, PX, 0)
+        np.testing.assert_array_equal(of_kind["images"]["masks"], masks)
+        assert of_kind["masks"] == kind and of_kind["masks_seed"] == 0 and of_kind["masks_sha256"] == sha256(masks)
+        assert of_kind["mask_fraction_percent"] == round(100 * masks.mean(), 2) and of_kind["image_px"] == PX
 
 
 def test_faces_are_cut_as_in_training(result, faces, folder, tmp_path, capsys):
-    np.testing.assert_array_equal(result["kinds"]["half"]["pictures"]["truth"], faces)
+    np.testing.assert_array_equal(result["kinds"]["half"]["images"]["truth"], faces)
     (tmp_path / "0.png").write_bytes((folder / "0.png").read_bytes()[:500])
     for n in (1, 2):
         (tmp_path / f"{n}.png").write_bytes((folder / f"{n}.png").read_bytes())
-    pictures = evaluate.open_pictures(tmp_path, "test")
-    cut = evaluation.cut_pictures(pictures, PX, "center108", 5)
+    images = evaluate.open_photos(tmp_path, "test", pairs=False)
+    cut = protocol.cut_images(images, PX, "center108", 5)
     np.testing.assert_array_equal(cut, faces[1:3])
     assert "skipped: " in capsys.readouterr().out
-    cut = evaluation.cut_pictures(pictures, PX, "random160", 1)  # without its chance
+    cut = protocol.cut_images(images, PX, "random160", 1)  # without its chance
     square = soft(6, 218, 178)[1, 20:198]
     np.testing.assert_array_equal(cut[0], crop_square(square, "squash", PX, np.random.default_rng(0)))
 
@@ -136,18 +154,18 @@ def test_faces_are_cut_as_in_training(result, faces, folder, tmp_path, capsys):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_figures_are_those_of_the_pictures(result, faces, kind):
-    """PSNR in dB and L1 in percent, of the hole and of the whole picture: means and standard errors over six."""
+    """PSNR in dB and L1 in percent, of the hole and of the whole image: means and standard errors over six."""
     of_kind = result["kinds"][kind]
-    holes = of_kind["pictures"]["holes"]
-    assert list(of_kind["rows"]) == METHODS and of_kind["pictures_scored"] == 6
+    masks = of_kind["images"]["masks"]
+    assert list(of_kind["rows"]) == METHODS and of_kind["images_scored"] == 6
     for name, row in of_kind["rows"].items():
-        made = of_kind["pictures"][name]
-        np.testing.assert_array_equal(made[~holes], faces[~holes])  # what is known stays
-        assert (made[holes] != faces[holes]).any(-1).mean() > 0.5
+        made = of_kind["images"][name]
+        np.testing.assert_array_equal(made[~masks], faces[~masks])  # what is known stays
+        assert (made[masks] != faces[masks]).any(-1).mean() > 0.5
         each = {
-            "hole_psnr_db": [psnr(faces[n][holes[n]], made[n][holes[n]]) for n in range(6)],
+            "hole_psnr_db": [psnr(faces[n][masks[n]], made[n][masks[n]]) for n in range(6)],
             "image_psnr_db": [psnr(faces[n], made[n]) for n in range(6)],
-            "hole_l1_percent": [np.abs(faces[n].astype(float) - made[n])[holes[n]].mean() / 2.55 for n in range(6)],
+            "hole_l1_percent": [np.abs(faces[n].astype(float) - made[n])[masks[n]].mean() / 2.55 for n in range(6)],
         }
         for score, values in each.items():
             assert row[score] == pytest.approx((np.mean(values), np.std(values, ddof=1) / 6**0.5), rel=1e-9), name
@@ -156,31 +174,29 @@ def test_figures_are_those_of_the_pictures(result, faces, kind):
 @pytest.mark.parametrize("kind", ["center", "random80"])
 def test_the_overlay_is_what_the_search_finds(weights, result, faces, kind):
     """G(z) of the search called here for one face at a time, with that face's own chance."""
-    nets, pictures = infer.load(weights), result["kinds"][kind]["pictures"]
+    nets, images = infer.load(weights), result["kinds"][kind]["images"]
     for n in (0, 4):
-        image, missing = faces[n : n + 1], pictures["holes"][n]
+        image, missing = faces[n : n + 1], images["masks"][n]
         mask = missing[None, None].astype(np.float32)
-        found = search(*nets[:2], to_network(image), mask, FEW, [chance(0, n)])
+        found = search(nets.generator, nets.discriminator, to_network(image), mask, FEW, [image_rng(0, n)])
         made = from_network(found.generated)[0]
-        assert np.abs(pictures["G(z)"][n].astype(int) - made).max() <= 1  # batches sum in another order
-        expected = np.where(missing[..., None], pictures["G(z)"][n], image[0])
-        np.testing.assert_array_equal(pictures["overlay"][n], expected)
+        assert np.abs(images["G(z)"][n].astype(int) - made).max() <= 1  # batches sum in another order
+        expected = np.where(missing[..., None], images["G(z)"][n], image[0])
+        np.testing.assert_array_equal(images["overlay"][n], expected)
 
 
 def test_ours_is_blended_and_the_overlay_is_not(weights, folder, result):
-    pasted = scored(weights, folder, masks=("center",), blend="paste")["kinds"]["center"]["pictures"]
+    pasted = scored(weights, folder, mask=("center",), blend="paste")["kinds"]["center"]["images"]
     np.testing.assert_array_equal(pasted["ours"], pasted["overlay"])
-    pictures = result["kinds"]["center"]["pictures"]
-    np.testing.assert_array_equal(pictures["overlay"], pasted["overlay"])
-    assert (pictures["ours"] != pictures["overlay"]).any()
+    images = result["kinds"]["center"]["images"]
+    np.testing.assert_array_equal(images["overlay"], pasted["overlay"])
+    assert (images["ours"] != images["overlay"]).any()
 
 
 def test_the_truth_in_the_hole_is_not_looked_at(weights, faces):
-    nets, holes = infer.load(weights), evaluate.fixed_holes("half", 6, PX, 0)
-    other = np.where(holes[..., None], 255 - faces, faces)
-    first, second = (
-        evaluate.search_pictures(nets, images, holes, FEW, 0, "half").generated for images in (faces, other)
-    )
+    nets, masks = infer.load(weights), evaluate.fixed_masks("half", 6, PX, 0)
+    other = np.where(masks[..., None], 255 - faces, faces)
+    first, second = (evaluate.search_images(nets, images, masks, FEW, 0, "half").generated for images in (faces, other))
     np.testing.assert_array_equal(first, second)
 
 
@@ -224,7 +240,7 @@ def test_the_gate_compares_with_the_mean_face(shift, better):
 
 def test_training_keeps_the_gate_of_faces_it_has_not_seen(weights, faces):
     """In a folder this small the splits are one; its numbers are worked out from all six."""
-    gate = infer.load(weights).facts["gate"]
+    gate = infer.load(weights).metadata["gate"]
     mean_face = np.rint(faces.astype(np.float64).mean(0))
     assert gate["pictures"] == 6
     assert gate["mean_face_psnr_db"] == pytest.approx(np.mean([psnr(face, mean_face) for face in faces]))
@@ -236,40 +252,43 @@ def test_training_keeps_the_gate_of_faces_it_has_not_seen(weights, faces):
 def test_the_table_and_the_papers(result):
     lines = evaluate.table(result).splitlines()
     assert lines[0].startswith(
-        "6 test pictures of 32 px; each searched with the preset suite: adam, 3 steps, 2 restarts"
+        "6 unsplit images of 32 px; each searched with the preset suite: adam, 3 steps, 2 restarts"
     )
     assert "lambda 0.1, seed 0" in lines[0]
     rows = [line.strip("| ").split(" | ") for line in lines if line.startswith("| ")]
-    assert rows[0] == ["holes", "method", "hole_psnr_db", "image_psnr_db", "hole_l1_percent"]
-    assert [row[:2] for row in rows[1:6]] == [["center, 25 %", name] for name in METHODS]
-    assert len(rows) == 1 + 4 * len(METHODS)
+    assert rows[0] == ["masks", "method", "hole_psnr_db", "image_psnr_db", "hole_l1_percent"]
+    assert [row[:2] for row in rows[1:7]] == [["center, 25 %", name] for name in METHODS]
+    assert len(rows) == 1 + 4 * (len(METHODS) + 2)  # and ours and the overlay minus the best baseline
     mean, error = result["kinds"]["half"]["rows"]["Telea"]["image_psnr_db"]
-    assert rows[18][:2] == ["half, 50 %", "Telea"] and rows[18][3] == f"{mean:.2f} ± {error:.2f}"
+    assert rows[27][:2] == ["half, 50 %", "Telea"] and rows[27][3].strip("*") == f"{mean:.2f} ± {error:.2f}"
     papers = {"center": (19.4, 21.3), "pattern": (17.4, 19.2), "random80": (22.8, 20.6), "half": (13.7, 15.5)}
     for kind, (ours, encoder) in papers.items():  # Table 1, CelebA
         assert f"  {kind}: Yeh et al. 2017 {ours} dB, their Context Encoder {encoder} dB" in lines
-        assert f"holes {kind}: SHA-256 {result['kinds'][kind]['holes_sha256'][:16]}" in lines
+        assert f"masks {kind}: SHA-256 {result['kinds'][kind]['masks_sha256'][:16]}" in lines
     assert any("not comparable" in line for line in lines)
 
 
 def test_scores_and_pictures_are_written_and_repeatable(weights, folder, tmp_path, capsys):
     results = []
     for name in ("one", "two"):
-        command = ["--weights", str(weights), "--data-dir", str(folder), "--masks", "half", "freeform", "--limit", "4"]
+        command = ["--weights", str(weights), "--data-dir", str(folder), "--mask", "half", "freeform", "--limit", "4"]
         flags = ["--preset", "bamos", "--steps", "3", "--seed", "7", "--device", "cpu"]
+        flags += ["--baselines", "fast"]
         evaluate.main([*command, *flags, "--output", str(tmp_path / name)])
         results.append((tmp_path / name / "scores.json").read_text())
     told = capsys.readouterr().out
-    assert results[0] == results[1] and "pictures.png" in told
+    assert results[0] == results[1] and "images.png" in told
     scores = json.loads(results[0])
-    assert scores["split"] == "test" and scores["steps"] == 4 and scores["gate"]["pictures"] == 6
+    assert scores["split"] == "unsplit" and "only 6 to train on" in scores["data_notes"][0]
+    assert "note: only 6 to train on" in told
+    assert scores["steps"] == 4 and scores["gate"]["pictures"] == 6
     settings = dataclasses.replace(PRESETS["bamos"], steps=3)
     assert scores["search"] == {"preset": "bamos", **dataclasses.asdict(settings), "seed": 7}
     assert list(scores["kinds"]) == ["half", "freeform"]
     for kind, of_kind in scores["kinds"].items():
-        assert "pictures" not in of_kind and of_kind["pictures_scored"] == 4 and of_kind["holes_seed"] == 7
-        assert of_kind["holes_sha256"] == sha256(evaluate.fixed_holes(kind, 4, PX, 7))
-    sheet = read_image(tmp_path / "one/pictures.png")
+        assert "images" not in of_kind and of_kind["images_scored"] == 4 and of_kind["masks_seed"] == 7
+        assert of_kind["masks_sha256"] == sha256(evaluate.fixed_masks(kind, 4, PX, 7))
+    sheet = read_image(tmp_path / "one/images.png")
     assert sheet.shape[:2] == (20 + 4 * (96 + 4) + 4, 6 * (96 + 4) + 4)  # input, Telea, G(z), overlay, ours, truth
 
 
@@ -277,21 +296,21 @@ def test_the_sheet_shows_the_kinds_in_turn(result, faces):
     sheet = evaluate.sheet(result, count=4)
     for row, n in enumerate((0, 1, 3, 5)):  # spread evenly over the six
         kind = KINDS[row]
-        pictures = result["kinds"][kind]["pictures"]
+        images = result["kinds"][kind]["images"]
         top = 20 + 4 + row * 100
         cells = [sheet[top : top + 96 : 3, 4 + c * 100 : 100 + c * 100 : 3] for c in range(6)]
         np.testing.assert_array_equal(cells[5], faces[n])
-        np.testing.assert_array_equal(cells[4], pictures["ours"][n])
-        np.testing.assert_array_equal(cells[2], pictures["G(z)"][n])
-        np.testing.assert_array_equal(cells[0], np.where(pictures["holes"][n][..., None], 255, faces[n]))
+        np.testing.assert_array_equal(cells[4], images["ours"][n])
+        np.testing.assert_array_equal(cells[2], images["G(z)"][n])
+        np.testing.assert_array_equal(cells[0], np.where(images["masks"][n][..., None], 255, faces[n]))
 
 
 def test_a_weak_dcgan_is_told_with_numbers(weights, folder, tmp_path, capsys):
     nets = infer.load(weights)
-    gate = {**nets.facts["gate"], "psnr_db": 12.34, "mean_face_psnr_db": 15.67}
+    gate = {**nets.metadata["gate"], "psnr_db": 12.34, "mean_face_psnr_db": 15.67}
     both = {"generator": nets.generator, "discriminator": nets.discriminator}
-    path = save_weights(tmp_path / "weak.safetensors", both, {**nets.facts, "gate": gate})
+    path = save_weights(tmp_path / "weak.safetensors", both, {**nets.metadata, "gate": gate})
     capsys.readouterr()
-    scored(path, folder, masks=("center",), limit=1)
+    scored(path, folder, mask=("center",), limit=1)
     told = capsys.readouterr().out
     assert "not good enough" in told and "12.3 dB" in told and "15.7 dB" in told

@@ -11,16 +11,16 @@ from dcgan_completion import evolution
 GAP, HEAD = 4, 20  # of a sheet, in pixels
 
 
-def searched(pictures=2, frames=11, side=16, seed=0):
-    """Pictures, holes, frames and steps, all of chance."""
+def searched(images=2, frames=11, side=16, seed=0):
+    """Images, holes, frames and steps, all of chance."""
     rng = np.random.default_rng(seed)
-    image = rng.integers(0, 256, (pictures, side, side, 3), dtype=np.uint8)
-    hole = rng.random((pictures, side, side)) < 0.4
-    return image, hole, rng.integers(0, 256, (frames, *image.shape), dtype=np.uint8), [50 * k for k in range(frames)]
+    image = rng.integers(0, 256, (images, side, side, 3), dtype=np.uint8)
+    mask = rng.random((images, side, side)) < 0.4
+    return image, mask, rng.integers(0, 256, (frames, *image.shape), dtype=np.uint8), [50 * k for k in range(frames)]
 
 
 def cell(sheet, row, column, side=16, times=6):
-    """A picture of a sheet at its own size; every pixel must be a square of `times` x `times`."""
+    """An image of a sheet at its own size; every pixel must be a square of `times` x `times`."""
     top, left = HEAD + GAP + row * (side * times + GAP), GAP + column * (side * times + GAP)
     large = sheet[top : top + side * times, left : left + side * times]
     small = large[::times, ::times]
@@ -28,10 +28,10 @@ def cell(sheet, row, column, side=16, times=6):
     return small
 
 
-def laid_into(image, hole, generated):
-    """The completed picture, pixel by pixel."""
+def laid_into(image, mask, generated):
+    """The completed image, pixel by pixel."""
     completed = image.copy()
-    for row, column in zip(*np.nonzero(hole), strict=True):
+    for row, column in zip(*np.nonzero(mask), strict=True):
         completed[row, column] = generated[row, column]
     return completed
 
@@ -51,39 +51,39 @@ def titles(monkeypatch):
 
 def test_strip_spreads_eight_frames_evenly(titles):
     """Of frames 0 to 10, eight 10/7 apart: 0, 1.43, 2.86, 4.29, 5.71, 7.14, 8.57, 10, rounded."""
-    image, hole, frames, steps = searched()
-    sheet = evolution.strip(image, hole, frames, steps)
+    image, mask, frames, steps = searched()
+    sheet = evolution.strip(image, mask, frames, steps)
     shown = [0, 1, 3, 4, 6, 7, 9, 10]
     assert titles == [["input", *(f"step {50 * k}" for k in shown)]]
     assert sheet.shape == (HEAD + GAP + 4 * (96 + GAP), GAP + 9 * (96 + GAP), 3) and sheet.dtype == np.uint8
     for n in range(2):
         known = cell(sheet, 2 * n, 0)
-        assert (known[hole[n]] == 255).all() and (known[~hole[n]] == image[n][~hole[n]]).all()
+        assert (known[mask[n]] == 255).all() and (known[~mask[n]] == image[n][~mask[n]]).all()
         assert (cell(sheet, 2 * n + 1, 0) == 255).all()
         for column, k in enumerate(shown, 1):
             assert (cell(sheet, 2 * n, column) == frames[k, n]).all()
-            assert (cell(sheet, 2 * n + 1, column) == laid_into(image[n], hole[n], frames[k, n])).all()
+            assert (cell(sheet, 2 * n + 1, column) == laid_into(image[n], mask[n], frames[k, n])).all()
 
 
 @pytest.mark.parametrize("count", [2, 8, 9, 41])
 def test_strip_has_the_first_and_the_last_frame_and_at_most_eight(count, titles):
-    image, hole, frames, steps = searched(1, count)
+    image, mask, frames, steps = searched(1, count)
     steps[-1] += 7  # the last comes after fewer or more steps than the others
-    sheet = evolution.strip(image, hole, frames, steps)
+    sheet = evolution.strip(image, mask, frames, steps)
     assert titles[0][1] == "step 0" and titles[0][-1] == f"step {50 * (count - 1) + 7}"
     assert len(titles[0]) == 1 + min(count, 8) and len(set(titles[0])) == len(titles[0])
     assert (cell(sheet, 0, 1) == frames[0, 0]).all() and (cell(sheet, 0, min(count, 8)) == frames[-1, 0]).all()
 
 
 def test_strip_ends_with_what_is_blended_and_the_truth(titles):
-    image, hole, frames, steps = searched(2, 3)
+    image, mask, frames, steps = searched(2, 3)
     blended, truth = searched(2, 3, seed=1)[0], searched(2, 3, seed=2)[0]
-    sheet = evolution.strip(image, hole, frames, steps, blended, truth)
+    sheet = evolution.strip(image, mask, frames, steps, blended, truth)
     assert titles == [["input", "step 0", "step 50", "step 100", "blended", "truth"]]
     for n in range(2):
         assert (cell(sheet, 2 * n, 4) == 255).all() and (cell(sheet, 2 * n, 5) == 255).all()
         assert (cell(sheet, 2 * n + 1, 4) == blended[n]).all() and (cell(sheet, 2 * n + 1, 5) == truth[n]).all()
-    sheet = evolution.strip(image, hole, frames, steps, truth=truth)
+    sheet = evolution.strip(image, mask, frames, steps, truth=truth)
     assert titles[1] == ["input", "step 0", "step 50", "step 100", "truth"]
     assert (cell(sheet, 1, 4) == truth[0]).all()
 
@@ -110,21 +110,21 @@ def read(path):
         return frames, milliseconds, opened.info["loop"]
 
 
-def flat(pictures=2, frames=5, side=64):
-    """One colour for each picture and frame, and a hole; G(z) does not change from frame 2 to 3."""
-    image = np.zeros((pictures, side, side, 3), np.uint8)
-    image[:] = np.uint8([[200, 40, 90], [10, 120, 60]])[:pictures, None, None]
-    hole = np.zeros((pictures, side, side), bool)
-    hole[:, side // 4 : side // 2, side // 8 :] = True
+def flat(images=2, frames=5, side=64):
+    """One colour for each image and frame, and a hole; G(z) does not change from frame 2 to 3."""
+    image = np.zeros((images, side, side, 3), np.uint8)
+    image[:] = np.uint8([[200, 40, 90], [10, 120, 60]])[:images, None, None]
+    mask = np.zeros((images, side, side), bool)
+    mask[:, side // 4 : side // 2, side // 8 :] = True
     made = np.zeros((frames, *image.shape), np.uint8)
     made[:] = (np.arange(frames)[:, None] * [37, 11, 50] + [20, 180, 15]).astype(np.uint8)[:, None, None, None]
     made[3] = made[2]
-    return image, hole, made, [30 * k for k in range(frames)]
+    return image, mask, made, [30 * k for k in range(frames)]
 
 
 def test_animation_shows_g_beside_the_completed_picture(tmp_path, titles):
-    image, hole, made, steps = flat()
-    evolution.animation(tmp_path / "new" / "a.gif", image, hole, made, steps)
+    image, mask, made, steps = flat()
+    evolution.animation(tmp_path / "new" / "a.gif", image, mask, made, steps)
     frames, _, _ = read(tmp_path / "new" / "a.gif")
     assert titles == [[f"G(z), step {step}", "completed"] for step in (0, 30, 60, 90, 120)]
     assert len(frames) == 5
@@ -132,7 +132,7 @@ def test_animation_shows_g_beside_the_completed_picture(tmp_path, titles):
         assert sheet.shape == (HEAD + GAP + 2 * (192 + GAP), GAP + 2 * (192 + GAP), 3)
         for n in range(2):
             assert np.abs(cell(sheet, n, 0, 64, 3).astype(int) - made[k, n]).max() <= 1
-            completed = laid_into(image[n], hole[n], made[k, n]).astype(int)
+            completed = laid_into(image[n], mask[n], made[k, n]).astype(int)
             assert np.abs(cell(sheet, n, 1, 64, 3) - completed).max() <= 1
 
 
@@ -153,8 +153,8 @@ def test_animation_does_not_band_and_every_frame_has_its_own_colours(tmp_path):
     """
     y, x = np.mgrid[:64, :64]
     ramps = np.stack([np.dstack([4 * x, 2 * y + 60, 255 - 4 * x]), np.dstack([x + 120, 4 * y, 4 * y])])[:, None]
-    image, hole = np.full((1, 64, 64, 3), 128, np.uint8), np.zeros((1, 64, 64), bool)
-    evolution.animation(tmp_path / "a.gif", image, hole, ramps.astype(np.uint8), [0, 10])
+    image, mask = np.full((1, 64, 64, 3), 128, np.uint8), np.zeros((1, 64, 64), bool)
+    evolution.animation(tmp_path / "a.gif", image, mask, ramps.astype(np.uint8), [0, 10])
     for sheet, ramp in zip(read(tmp_path / "a.gif")[0], ramps[:, 0], strict=True):
         seen = sheet[HEAD + GAP : HEAD + GAP + 192, GAP : GAP + 192].astype(float)
         far = seen.reshape(16, 12, 16, 12, 3).mean((1, 3)) - ramp.reshape(16, 4, 16, 4, 3).mean((1, 3))
@@ -212,10 +212,10 @@ def test_what_cannot_be_written_is_told(write, suffix, tmp_path):
 
 
 def test_what_does_not_fit_is_refused(tmp_path):
-    image, hole, frames, steps = searched()
+    image, mask, frames, steps = searched()
     wrong = [
-        (image, hole, frames, steps[1:]), (image[:1], hole, frames, steps), (image, hole[:1], frames, steps),
-        (image, hole, frames[:, 0], steps), (image, hole, frames[:0], []), (image[0], hole[0], frames, steps),
+        (image, mask, frames, steps[1:]), (image[:1], mask, frames, steps), (image, mask[:1], frames, steps),
+        (image, mask, frames[:, 0], steps), (image, mask, frames[:0], []), (image[0], mask[0], frames, steps),
     ]  # fmt: skip
     for arguments in wrong:
         with pytest.raises(ValueError, match="do not fit"):

@@ -1,6 +1,6 @@
 """The face window: that it is the square of training, where eyes put it, and what goes there and comes back.
 
-Places are worked out here with rotations of our own, on a picture whose colours are a formula.
+Places are worked out here with rotations of our own, on an image whose colours are a formula.
 """
 
 import math
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from common.errors import UserError
-from common.images import crop_square
+from common.imaging.transforms import crop_square
 from dcgan_completion import face
 from dcgan_completion.face import Face
 
@@ -31,12 +31,12 @@ def rotation(angle):
 
 
 def colour(x, y):
-    """A smooth picture at places in px (the corner of a pixel, not its middle): float [..., 3]."""
+    """A smooth image at places in px (the corner of a pixel, not its middle): float [..., 3]."""
     waves = [np.sin(x / 17 + y / 31), np.cos(x / 23 - y / 19), np.sin(y / 13)]
     return 128 + 100 * np.stack(np.broadcast_arrays(*waves), -1)
 
 
-def picture(height=HEIGHT, width=WIDTH):
+def drawn_face(height=HEIGHT, width=WIDTH):
     x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
     return np.rint(colour(x, y)).astype(np.uint8)
 
@@ -83,7 +83,7 @@ def off(made, expected):
 def test_an_aligned_face_gets_the_square_of_training(size, crop, window, px):
     found, aligned = face.middle(*size, crop)
     assert found == window and aligned
-    image = picture(*size)
+    image = drawn_face(*size)
     cut = crop_square(image, "center" if crop == "random160" else crop, px, np.random.default_rng(0))
     assert off(face.look(image, nothing(*size), found, px)[0], cut) <= 2
 
@@ -101,7 +101,7 @@ def test_an_aligned_face_gets_the_square_of_training(size, crop, window, px):
 )
 def test_another_photo_gets_the_square_in_its_middle(size, crop, window, aligned):
     assert face.middle(*size, crop) == (window, aligned)
-    image = picture(*size)
+    image = drawn_face(*size)
     cut = crop_square(image, "center" if crop == "random" else crop, 64, np.random.default_rng(0))
     assert off(face.look(image, nothing(*size), window, 64)[0], cut) <= 3
 
@@ -113,22 +113,22 @@ def test_the_window_moves_as_far_as_a_hole_asks():
         height, width = (int(n) for n in rng.integers(20, 90, 2))
         if abs(height - width * 218 / 178) <= 1:
             continue
-        hole, side = nothing(height, width), min(height, width)
+        mask, side = nothing(height, width), min(height, width)
         top, left = int(rng.integers(height - 4)), int(rng.integers(width - 4))
-        hole[top : top + int(rng.integers(1, side)), left : left + int(rng.integers(1, side))] = True
-        window, _ = face.middle(height, width, "center108", around=hole)
+        mask[top : top + int(rng.integers(1, side)), left : left + int(rng.integers(1, side))] = True
+        window, _ = face.middle(height, width, "center108", around=mask)
         for length, axis, found in ((width, 0, window.left), (height, 1, window.top)):
-            missing = np.flatnonzero(hole.any(axis))
+            missing = np.flatnonzero(mask.any(axis))
             holding = [n for n in range(length - side + 1) if n <= missing[0] and missing[-1] < n + side]
             best = min(abs(n - (length - side) // 2) for n in holding)
             assert found in holding and abs(found - (length - side) // 2) == best
-        assert window.side == side and face.inside(window, height, width)[hole].all()
+        assert window.side == side and face.inside(window, height, width)[mask].all()
 
 
 def test_an_aligned_face_stays_where_it_is():
-    hole = nothing(218, 178)
-    hole[:9, :9] = True
-    assert face.middle(218, 178, "center108", around=hole) == face.middle(218, 178, "center108")
+    mask = nothing(218, 178)
+    mask[:9, :9] = True
+    assert face.middle(218, 178, "center108", around=mask) == face.middle(218, 178, "center108")
 
 
 # ---- by eyes
@@ -193,34 +193,34 @@ def test_windows_that_hold_no_face():
 
 @pytest.mark.parametrize("name", WINDOWS)
 def test_the_window_shows_what_lies_there(name):
-    square, hidden = face.look(picture(), nothing(), WINDOWS[name], PX)
+    square, hidden = face.look(drawn_face(), nothing(), WINDOWS[name], PX)
     assert square.shape == (PX, PX, 3) and square.dtype == np.uint8 and not hidden.any()
     assert off(square, colour(*places(WINDOWS[name]))) <= 3  # means over up to 3 px, and rounding
 
 
 def test_every_pixel_that_touches_the_hole_is_hole():
     """At two photo px for each of the window's: the one that holds the pixel at row 20, column 33, and no other."""
-    hole = nothing()
-    hole[20, 33] = True
-    hidden = face.look(picture(), hole, Face(16, 16, 64), PX)[1]
+    mask = nothing()
+    mask[20, 33] = True
+    hidden = face.look(drawn_face(), mask, Face(16, 16, 64), PX)[1]
     assert np.argwhere(hidden).tolist() == [[(20 - 16) // 2, (33 - 16) // 2]]
 
 
 @pytest.mark.parametrize("name", WINDOWS)
 def test_holes_cover_at_least_what_they_hide_and_little_more(name):
     """The middle of a network's pixel in the hole: hidden. Farther from it than two pixels of either kind: not."""
-    window, hole = WINDOWS[name], nothing()
+    window, mask = WINDOWS[name], nothing()
     x, y = places(window)
     top, left = int(y.mean()) - 6, int(x.mean()) - 4
-    hole[top : top + 11, left : left + 9] = True
-    hidden = face.look(picture(), hole, window, PX)[1]
+    mask[top : top + 11, left : left + 9] = True
+    hidden = face.look(drawn_face(), mask, window, PX)[1]
     beside = np.maximum(np.maximum(left - x, x - left - 9), np.maximum(top - y, y - top - 11))  # 0 at the hole's edge
     assert hidden[beside <= 0].all() and not hidden[beside > 2 * (1 + window.side / PX)].any()
 
 
 def test_beyond_the_photo_is_hole():
     """A window that begins 8 px above and to the left: 4 of the network's pixels."""
-    square, hidden = face.look(picture(), nothing(), Face(-8, -8, 64), PX)
+    square, hidden = face.look(drawn_face(), nothing(), Face(-8, -8, 64), PX)
     expected = np.zeros((PX, PX), bool)
     expected[:4] = expected[:, :4] = True
     np.testing.assert_array_equal(hidden, expected)
@@ -228,7 +228,7 @@ def test_beyond_the_photo_is_hole():
     assert off(square[~hidden], expected[~hidden]) <= 3
     window = Face(-20, 30, 90, math.radians(-30))
     x, y = places(window)
-    hidden = face.look(picture(), nothing(), window, PX)[1]
+    hidden = face.look(drawn_face(), nothing(), window, PX)[1]
     out = np.maximum(np.maximum(-x, x - WIDTH), np.maximum(-y, y - HEIGHT))
     assert hidden[out > 1].all() and not hidden[out < -3 * 90 / PX].any() and 0.1 < hidden.mean() < 0.9
 
@@ -238,13 +238,13 @@ def test_no_colour_from_under_the_hole_is_seen(seed):
     """Whatever lies there; and none is mixed into the known ones, which stay near the formula's."""
     rng = np.random.default_rng(seed)
     window = Face(*rng.uniform(10, 60, 2), rng.uniform(16, 100), rng.uniform(-0.6, 0.6))
-    hole, image = nothing(), picture()
+    mask, image = nothing(), drawn_face()
     for _ in range(3):
         top, left = rng.integers((110, 140))
-        hole[top : top + rng.choice([1, 4, 30]), left : left + rng.choice([1, 4, 30])] = True
-    square, hidden = face.look(image, hole, window, PX)
-    other = np.where(hole[..., None], rng.integers(0, 256, image.shape), image).astype(np.uint8)
-    again = face.look(other, hole, window, PX)
+        mask[top : top + rng.choice([1, 4, 30]), left : left + rng.choice([1, 4, 30])] = True
+    square, hidden = face.look(image, mask, window, PX)
+    other = np.where(mask[..., None], rng.integers(0, 256, image.shape), image).astype(np.uint8)
+    again = face.look(other, mask, window, PX)
     np.testing.assert_array_equal(square, again[0])
     np.testing.assert_array_equal(hidden, again[1])
     assert off(square[~hidden], colour(*places(window))[~hidden]) <= 4
@@ -255,7 +255,7 @@ def test_no_colour_from_under_the_hole_is_seen(seed):
 def test_a_window_that_ends_with_the_photo_is_known_to_its_edge(side, angle):
     """Whatever the scale; turned by a right angle about the photo's upper right corner it is the same square."""
     window = Face(side if angle else 0, 0, side, angle)
-    square, hidden = face.look(picture(side, side), nothing(side, side), window, PX)
+    square, hidden = face.look(drawn_face(side, side), nothing(side, side), window, PX)
     assert not hidden.any()
     assert off(square, colour(*places(window))) <= 4
 
@@ -274,7 +274,7 @@ def test_a_square_comes_to_its_place(name):
     np.testing.assert_array_equal(face.inside(window, HEIGHT, WIDTH), covered)
     assert (laid[~covered] == 77).all() and laid.dtype == np.uint8
     inner = np.minimum(np.minimum(x, y), window.side - np.maximum(x, y)) > window.side / PX  # its rim is repeated
-    assert off(laid[inner], picture()[inner]) <= 3
+    assert off(laid[inner], drawn_face()[inner]) <= 3
     back = face.look(laid, nothing(), window, PX)[0]
     assert off(back[2:-2, 2:-2], square[2:-2, 2:-2]) <= 4
 
@@ -283,14 +283,14 @@ def test_a_square_comes_to_its_place(name):
 def test_a_hole_comes_to_its_place(name):
     """Each photo pixel is hole if the window's pixel there is; undecided within a tenth of a pixel of their edges."""
     window = WINDOWS[name]
-    hole = np.random.default_rng(0).random((PX, PX)) < 0.5
-    drawn = face.project(hole, window, HEIGHT, WIDTH)
+    mask = np.random.default_rng(0).random((PX, PX)) < 0.5
+    drawn = face.project(mask, window, HEIGHT, WIDTH)
     x, y = within(window)
     covered = (x > 0) & (x < window.side) & (y > 0) & (y < window.side)
     column, row = (np.clip(axis * PX / window.side, 0, PX - 1e-9) for axis in (x, y))
     clear = np.minimum(np.abs(column - np.rint(column)), np.abs(row - np.rint(row))) > 0.1
     assert drawn.dtype == bool and not drawn[~covered].any() and (clear & covered).sum() > 200
-    np.testing.assert_array_equal(drawn[covered & clear], hole[row.astype(int), column.astype(int)][covered & clear])
+    np.testing.assert_array_equal(drawn[covered & clear], mask[row.astype(int), column.astype(int)][covered & clear])
 
 
 def test_a_window_that_leaves_the_photo_is_laid_where_there_is_some():

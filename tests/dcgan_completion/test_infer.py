@@ -7,16 +7,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.blending import Blend
-from common.checkpoint import save_weights
+from common.checkpoint.weights import save_weights
 from common.errors import UserError
-from common.images import from_network, read_image, to_network, write_image
+from common.imaging.io import read_image, write_image
+from common.imaging.transforms import from_network, to_network
+from common.inpainting.blending import Blend
 from dcgan_completion import evaluate, face, infer
 from dcgan_completion import train as dcgan_train
 from dcgan_completion.config import TINY
 from dcgan_completion.face import Face
-from dcgan_completion.holes import KINDS, hole
-from dcgan_completion.search import PRESETS, Found, Settings, chance, search
+from dcgan_completion.masks import KINDS, sample_mask
+from dcgan_completion.search import PRESETS, Found, Settings, image_rng, search
+
+pytestmark = pytest.mark.medium
 
 PX = 32
 FEW = Settings(optimizer="adam", learning_rate=0.05, steps=3, restarts=2, statistics="running")
@@ -28,8 +31,8 @@ TURNED = Face(45, 5, 60, math.radians(30))  # all of it in a photo of 90 x 110 p
 def weights(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     for n in range(8):
-        write_image(folder / f"pictures/{n}.png", photo(218, 178, n))
-    cfg = dataclasses.replace(TINY, data_dir=folder / "pictures", run_dir=folder / "run")
+        write_image(folder / f"images/{n}.png", photo(218, 178, n))
+    cfg = dataclasses.replace(TINY, data_dir=folder / "images", run_dir=folder / "run")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluate, "GATE", dataclasses.replace(evaluate.GATE, steps=5))
         return dcgan_train.train(dataclasses.replace(cfg, device="cpu"))
@@ -44,7 +47,7 @@ def photo(height, width, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def holes_in(height, width, *boxes):
+def masks_in(height, width, *boxes):
     drawn = np.zeros((height, width), bool)
     for top, left, bottom, right in boxes:
         drawn[top:bottom, left:right] = True
@@ -52,7 +55,7 @@ def holes_in(height, width, *boxes):
 
 
 def found_with(generated, frames=0, **changes):
-    """What a search would return that found these pictures, float [N, 3, PX, PX]."""
+    """What a search would return that found these images, float [N, 3, PX, PX]."""
     n = len(generated)
     values = {
         "z": np.zeros((n, 12)), "loss": np.full(n, 7.0), "generated": np.float32(generated),
@@ -84,7 +87,7 @@ def constant(level, count=1):
 )
 def test_known_pixels_come_back_and_hidden_ones_play_no_part(nets, size, boxes, where):
     """Bit for bit, for every way to blend: the photo around the hole, and the same filling for other hidden colours."""
-    image, missing = photo(*size), holes_in(*size, *boxes)
+    image, missing = photo(*size), masks_in(*size, *boxes)
     other = np.where(missing[..., None], 255 - image, image)
     for blend in BLENDS if size == (47, 33) else (BLENDS[size[0] % 4],):
         done = infer.complete(nets, image, missing, FEW, blend, where)
@@ -95,15 +98,15 @@ def test_known_pixels_come_back_and_hidden_ones_play_no_part(nets, size, boxes, 
 
 
 def direct(nets, image, hidden, lowres=False, seed=0, settings=FEW):
-    """G(z) for a picture of the network's size by calling the search: uint8 [PX, PX, 3]."""
-    chances, mask = [chance(seed, 0)], hidden[None, None].astype(np.float32)
-    found = search(*nets[:2], to_network(image[None]), mask, settings, chances, lowres=lowres)
+    """G(z) for an image of the network's size by calling the search: uint8 [PX, PX, 3]."""
+    rngs, mask = [image_rng(seed, 0)], hidden[None, None].astype(np.float32)
+    found = search(nets.generator, nets.discriminator, to_network(image[None]), mask, settings, rngs, lowres=lowres)
     return from_network(found.generated)[0]
 
 
 def test_a_picture_of_the_networks_size_is_its_own_window(nets):
-    """Pasted, the hole holds what the search finds for this picture and hole, called here directly."""
-    image, missing = photo(PX, PX), holes_in(PX, PX, (5, 9, 20, 30))
+    """Pasted, the hole holds what the search finds for this image and hole, called here directly."""
+    image, missing = photo(PX, PX), masks_in(PX, PX, (5, 9, 20, 30))
     for seed in (0, 4):
         expected = np.where(missing[..., None], direct(nets, image, missing, seed=seed), image)
         np.testing.assert_array_equal(infer.complete(nets, image, missing, FEW, "paste", seed=seed), expected)
@@ -113,7 +116,7 @@ def test_a_picture_of_the_networks_size_is_its_own_window(nets):
 def test_a_shifted_prediction_is_brought_to_the_photos_level(nets, monkeypatch):
     """A flat photo of level 200 and a G(z) of 50 everywhere: with Poisson blending the hole becomes 200."""
     monkeypatch.setattr(infer, "search", lambda *_, **__: found_with(constant(50)))
-    image, missing = np.full((90, 110, 3), 200, np.uint8), holes_in(90, 110, (45, 40, 60, 55))
+    image, missing = np.full((90, 110, 3), 200, np.uint8), masks_in(90, 110, (45, 40, 60, 55))
     for where in (TURNED, None, Face(20, 10, 70)):
         assert (infer.complete(nets, image, missing, FEW, "paste", where)[missing] == 50).all()
         assert (infer.complete(nets, image, missing, FEW, "poisson", where) == 200).all()
@@ -123,12 +126,12 @@ def test_the_search_is_given_the_window_without_its_hole(nets, monkeypatch):
     """At two photo px for each of the network's: block means, black under the hole; the mask and lambda as asked."""
     given = []
 
-    def stand_in(generator, discriminator, images, masks, settings, chances, **flags):
+    def stand_in(generator, discriminator, images, masks, settings, rngs, **flags):
         given.append((images, masks, settings, flags))
         return found_with(constant(50))
 
     monkeypatch.setattr(infer, "search", stand_in)
-    image, missing, window = photo(90, 110), holes_in(90, 110, (21, 30, 40, 51)), Face(20, 10, 64)
+    image, missing, window = photo(90, 110), masks_in(90, 110, (21, 30, 40, 51)), Face(20, 10, 64)
     infer.complete(nets, image, missing, FEW, "paste", window)
     (images, masks, settings, flags), hidden = given[0], np.zeros((PX, PX), bool)
     hidden[(21 - 10) // 2 : 15, (30 - 20) // 2 : 16] = True
@@ -145,7 +148,7 @@ def test_the_search_is_given_the_window_without_its_hole(nets, monkeypatch):
         ((218, 178), [(100, 60, 140, 150)], None, r"280 px beyond the face window, 108 x 108 px at \(35, 55\)"),
         ((90, 110), [(30, 30, 80, 80)], TURNED, "turned by 30.0 degrees"),
         ((60, 60), [], None, "no hole in the photo"),
-        ((15, 40), [(4, 9, 8, 20)], None, "has no window for a face: of 15 px, where the network's pictures have 32"),
+        ((15, 40), [(4, 9, 8, 20)], None, "has no window for a face: of 15 px, where the network's images have 32"),
         ((90, 110), [(4, 9, 8, 20)], Face(90, 0, 60), "lies mostly outside"),
     ],
 )
@@ -153,12 +156,12 @@ def test_photos_and_holes_that_cannot_be(nets, size, boxes, where, told):
     """A hole 75 px wide, in a window of 60 that ends with it: 15 columns of 9 px are left. In the second photo the
     window ends at column 143 and the hole at 150: 7 columns of 40 px."""
     with pytest.raises(UserError, match=told):
-        infer.complete(nets, photo(*size), holes_in(*size, *boxes), FEW, "paste", where)
+        infer.complete(nets, photo(*size), masks_in(*size, *boxes), FEW, "paste", where)
 
 
 def test_a_hole_of_another_size(nets):
     with pytest.raises(UserError, match="the photo is 40 x 50 px, its hole 50 x 40 px"):
-        infer.complete(nets, photo(50, 40), holes_in(40, 50, (3, 3, 9, 9)), FEW)
+        infer.complete(nets, photo(50, 40), masks_in(40, 50, (3, 3, 9, 9)), FEW)
 
 
 # ---- holes by name
@@ -168,7 +171,7 @@ def test_a_hole_of_another_size(nets):
 def test_holes_are_drawn_in_the_window_by_seed_and_place(nets, kind):
     """At the network's own size the drawn hole lies in the photo as it is; elsewhere as `face.project` lays it."""
     image = photo(90, 110)
-    drawn = hole(kind, PX, np.random.default_rng((5, 3)), 0.25)
+    drawn = sample_mask(kind, PX, np.random.default_rng((5, 3)), 0.25)
     job = infer.prepare_kind(nets, image, kind, Face(20, 10, PX), "in.png", 5, 3, 0.25)
     np.testing.assert_array_equal(job.hidden, drawn)
     np.testing.assert_array_equal(job.painted, np.pad(drawn, ((10, 90 - 42), (20, 110 - 52))))
@@ -183,7 +186,7 @@ def test_beyond_the_photo_nothing_is_known_of_a_drawn_hole(nets):
     """A window that begins 10 px to the left of the photo and 6 px above, at the network's own size."""
     for kind in ("center", "full"):
         job = infer.prepare_kind(nets, photo(90, 110), kind, Face(-10, -6, PX), "in.png", 0, 0, 0.25)
-        drawn = hole(kind, PX, np.random.default_rng((0, 0)))
+        drawn = sample_mask(kind, PX, np.random.default_rng((0, 0)))
         beyond = np.ones((PX, PX), bool)
         beyond[6:, 10:] = False
         np.testing.assert_array_equal(job.hidden, drawn | beyond)
@@ -207,7 +210,7 @@ def test_what_hides_nothing_writes_the_window(nets, kind):
 def test_the_margin_of_the_centre(nets):
     where = Face(20, 10, PX)
     job = infer.prepare_kind(nets, photo(90, 110), "center", where, "in.png", 0, 0, 0.375)
-    np.testing.assert_array_equal(job.hidden, holes_in(PX, PX, (12, 12, 20, 20)))  # 32 x 3/8 and 32 x 5/8
+    np.testing.assert_array_equal(job.hidden, masks_in(PX, PX, (12, 12, 20, 20)))  # 32 x 3/8 and 32 x 5/8
     with pytest.raises(UserError, match="leaves no hole"):
         infer.prepare_kind(nets, photo(90, 110), "center", where, "in.png", 0, 0, 0.5)
 
@@ -233,12 +236,12 @@ def test_company_changes_nothing(nets):
 
 def test_how_far_the_known_pixels_are_off(nets, capsys):
     """G(z) of level 50 over a photo of level 80, its hole black: 30 levels. Held-out faces: 25, and then 15."""
-    image, missing = np.full((PX, PX, 3), 80, np.uint8), holes_in(PX, PX, (8, 8, 24, 24))
+    image, missing = np.full((PX, PX, 3), 80, np.uint8), masks_in(PX, PX, (8, 8, 24, 24))
     job = infer.prepare(nets, image, missing, None, "in.png")
     assert infer.matched(job, constant(50)[0]) == pytest.approx(30)
     found = found_with(constant(50), losses=np.array([[9.0], [7.0]]), restart=np.array([1]))
     for usual, notes in ((25.0, 0), (19.9, 1)):
-        known = nets._replace(facts={**nets.facts, "gate": {"levels": usual}})
+        known = infer.Dcgan(nets.generator, nets.discriminator, {**nets.metadata, "gate": {"levels": usual}})
         infer.tell_how_it_went(known, job, found, 0, "in.png")
         told = capsys.readouterr().out
         first = "in.png: face window 32 x 32 px at (0, 0); loss 7.0, restart 2 of 2; known pixels 30.0 levels off"
@@ -252,17 +255,17 @@ def test_the_gate_warns_with_numbers(capsys):
     told = capsys.readouterr().out
     assert "not good enough" in told and "to 32 held-out faces" in told
     assert "are 17.0 dB from them; the mean of all faces is 17.3 dB" in told
-    for facts in ({}, {"gate": None}, {"gate": {**gate, "psnr_db": 17.27}}):
-        infer.warn_of_gate(facts)
+    for metadata in ({}, {"gate": None}, {"gate": {**gate, "psnr_db": 17.27}}):
+        infer.warn_of_gate(metadata)
     assert capsys.readouterr().out == ""
 
 
-# ---- the pictures of the search
+# ---- the images of the search
 
 
 def test_files_of_the_search(nets, tmp_path, capsys):
     """The first four photos; a frame of the animation for each of the search's; none of it blank."""
-    image, missing = photo(60, 60), holes_in(60, 60, (20, 20, 40, 40))
+    image, missing = photo(60, 60), masks_in(60, 60, (20, 20, 40, 40))
     jobs = [infer.prepare(nets, image, missing, None, "in.png", n) for n in range(5)]
     found = infer.search_all(nets, jobs, FEW, seed=0, every=1)
     assert found.frame_steps == [0, 1, 2, 3]
@@ -284,13 +287,13 @@ def test_files_of_the_search(nets, tmp_path, capsys):
 
 
 def test_weights_without_a_discriminator_complete_by_the_contextual_loss(nets, tmp_path, capsys):
-    facts = {key: value for key, value in nets.facts.items() if key != "discriminator"}
-    path = save_weights(tmp_path / "alone.safetensors", {"generator": nets.generator}, facts)
+    metadata = {key: value for key, value in nets.metadata.items() if key != "discriminator"}
+    path = save_weights(tmp_path / "alone.safetensors", {"generator": nets.generator}, metadata)
     alone = infer.load(path)
     told = capsys.readouterr().out
     assert alone.discriminator is None
     assert told == f"note: {path} has no discriminator; completing with the contextual loss alone\n"
-    image, missing = photo(PX, PX), holes_in(PX, PX, (8, 8, 24, 24))
+    image, missing = photo(PX, PX), masks_in(PX, PX, (8, 8, 24, 24))
     heavy, none = (dataclasses.replace(FEW, perceptual_weight=weight) for weight in (1e5, 0.0))
     expected = direct(nets, image, missing, settings=none)
     done = infer.complete(alone, image, missing, heavy, "paste")
@@ -299,10 +302,10 @@ def test_weights_without_a_discriminator_complete_by_the_contextual_loss(nets, t
 
 
 def test_weights_of_something_else(nets, tmp_path):
-    save_weights(tmp_path / "other.safetensors", {"generator": nets.generator}, {**nets.facts, "paper": "tenth"})
-    facts = {key: value for key, value in nets.facts.items() if key != "generator"}
-    save_weights(tmp_path / "bare.safetensors", {"generator": nets.generator}, facts)
-    save_weights(tmp_path / "half.safetensors", {"generator": nets.generator}, nets.facts)
+    save_weights(tmp_path / "other.safetensors", {"generator": nets.generator}, {**nets.metadata, "paper": "tenth"})
+    metadata = {key: value for key, value in nets.metadata.items() if key != "generator"}
+    save_weights(tmp_path / "bare.safetensors", {"generator": nets.generator}, metadata)
+    save_weights(tmp_path / "half.safetensors", {"generator": nets.generator}, nets.metadata)
     for name, told in (("other", "weights of tenth"), ("bare", "no generator"), ("half", "discriminator.* is missing")):
         with pytest.raises(UserError, match=told):
             infer.load(tmp_path / f"{name}.safetensors")
@@ -311,8 +314,8 @@ def test_weights_of_something_else(nets, tmp_path):
 def test_loaded_networks_are_those_of_training(weights, nets):
     """Of the average, in evaluation; with the gate's numbers."""
     assert nets.px == PX and not nets.generator.training and not nets.discriminator.training
-    assert nets.facts["crop"] == TINY.crop and nets.facts["step"] == TINY.total_steps
-    assert set(nets.facts["gate"]) == {"pictures", "steps", "restarts", "psnr_db", "mean_face_psnr_db", "levels"}
+    assert nets.metadata["crop"] == TINY.crop and nets.metadata["step"] == TINY.total_steps
+    assert set(nets.metadata["gate"]) == {"pictures", "steps", "restarts", "psnr_db", "mean_face_psnr_db", "levels"}
 
 
 # ---- options

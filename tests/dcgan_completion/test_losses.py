@@ -14,7 +14,7 @@ def logits(*probabilities):
     return paddle.to_tensor(np.float32([[math.log(p / (1 - p))] for p in probabilities]))
 
 
-def center_hole(side=64, count=1):
+def center_mask(side=64, count=1):
     mask = np.zeros((count, 1, side, side), np.float32)
     mask[:, :, side // 4 : side * 3 // 4, side // 4 : side * 3 // 4] = 1
     return paddle.to_tensor(mask)
@@ -43,8 +43,8 @@ def test_no_overflow_for_certain_judges():
 
 
 def test_contextual_loss_sums_what_is_known_for_each_picture():
-    """Centre hole of 16 px: 192 known pixels of 256, three channels; off by 0.5 in one picture, 0.25 in the other."""
-    mask, image = center_hole(16, 2), paddle.zeros([2, 3, 16, 16])
+    """Centre hole of 16 px: 192 known pixels of 256, three channels; off by 0.5 in one image, 0.25 in the other."""
+    mask, image = center_mask(16, 2), paddle.zeros([2, 3, 16, 16])
     off = paddle.to_tensor(np.float32([0.5, -0.25]).reshape(2, 1, 1, 1))
     generated = off * (1 - mask) + 7 * mask
     loss = losses.contextual_loss(generated.expand([2, 3, 16, 16]), image, mask)
@@ -60,7 +60,7 @@ def test_contextual_loss_counts_12288_numbers_where_all_is_known():
 
 def test_contextual_loss_with_weights():
     """Two pixels weigh 0.5 and 0.25; errors of 2 in each of three channels, and anything elsewhere."""
-    mask, weight = center_hole(16), np.zeros((1, 1, 16, 16), np.float32)
+    mask, weight = center_mask(16), np.zeros((1, 1, 16, 16), np.float32)
     weight[0, 0, 0, 0], weight[0, 0, 3, 5] = 0.5, 0.25
     loss = losses.contextual_loss(
         paddle.full([1, 3, 16, 16], 2.0), paddle.zeros([1, 3, 16, 16]), mask, paddle.to_tensor(weight)
@@ -69,7 +69,7 @@ def test_contextual_loss_with_weights():
 
 
 def test_colours_under_the_hole_are_not_looked_at():
-    mask, image, generated = center_hole(32), paddle.rand([1, 3, 32, 32]), paddle.rand([1, 3, 32, 32])
+    mask, image, generated = center_mask(32), paddle.rand([1, 3, 32, 32]), paddle.rand([1, 3, 32, 32])
     for weight in (None, losses.importance_weights(mask)):
         one = losses.contextual_loss(generated, image, mask, weight)
         two = losses.contextual_loss(generated, image * (1 - mask) + 9 * mask, mask, weight)
@@ -81,7 +81,7 @@ def test_colours_under_the_hole_are_not_looked_at():
 
 @pytest.mark.parametrize("window", [3, 7, 15])
 def test_importance_weights_equal_a_loop(window):
-    """The mean over the neighbours that lie in the picture, of one random and one border-touching hole."""
+    """The mean over the neighbours that lie in the image, of one random and one border-touching hole."""
     rng, reach = np.random.default_rng(0), window // 2
     masks = np.stack([rng.random((1, 20, 17)) < 0.3, np.zeros((1, 20, 17))]).astype(np.float32)
     masks[1, 0, :6, 9:] = 1
@@ -94,7 +94,7 @@ def test_importance_weights_equal_a_loop(window):
 
 def test_importance_weights_of_the_centre_hole_are_a_ring():
     """Spec, section 3: of 64 x 64 with a 32 x 32 hole only 38^2 - 32^2 = 420 pixels count."""
-    weight = losses.importance_weights(center_hole()).numpy()[0, 0]
+    weight = losses.importance_weights(center_mask()).numpy()[0, 0]
     rows, columns = np.nonzero(weight)
     assert len(rows) == 38**2 - 32**2 == 420
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (13, 50, 13, 50)

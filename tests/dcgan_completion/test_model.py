@@ -37,7 +37,7 @@ def conv(x, weight, bias, before):
 
 
 def deconv(x, weight, bias, before):
-    """What `conv` maps a picture of twice the sides from, transposed. weight: [in, out, k, k]."""
+    """What `conv` maps an image of twice the sides from, transposed. weight: [in, out, k, k]."""
     batch, _, height, width = x.shape
     out = np.zeros((batch, weight.shape[1], 2 * height, 2 * width)) + bias.reshape(1, -1, 1, 1)
     for i, j, a, b in np.ndindex(height, width, *weight.shape[2:]):
@@ -70,7 +70,7 @@ def test_parameter_counts(variant, generator, discriminator):
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("px", [8, 32, 64, 128])
 def test_shapes_and_one_logit_for_each_picture(variant, px):
-    """At 128 px the article's code would give four logits a picture."""
+    """At 128 px the article's code would give four logits an image."""
     generator, discriminator = Generator(variant, px, 8, 20), Discriminator(variant, px, 8)
     with paddle.no_grad():
         images = generator(paddle.uniform([3, 20], min=-1.0, max=1.0))
@@ -209,10 +209,10 @@ def test_names_are_plain_and_arguments_rebuild_the_network():
         assert {name: list(value.shape) for name, value in again.state_dict().items()} == shapes
 
 
-# ---- first weights
+# ---- initial weights
 
 
-def test_first_weights_of_the_articles_networks():
+def test_initial_weights_of_the_articles_networks():
     """Convolutions: N(0, 0.02) within two deviations, which has deviation 0.02 sqrt(1 - 4 phi(2) / erf(sqrt 2))."""
     paddle.seed(5)
     generator, discriminator = Generator(), Discriminator()
@@ -236,7 +236,7 @@ def test_first_weights_of_the_articles_networks():
         assert (norm.weight.numpy() == 1).all() and not norm.bias.numpy().any()
 
 
-def test_first_weights_of_the_4x4_networks():
+def test_initial_weights_of_the_4x4_networks():
     paddle.seed(6)
     generator, discriminator = Generator("4x4"), Discriminator("4x4")
     initialise(generator)

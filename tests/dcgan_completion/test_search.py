@@ -1,4 +1,4 @@
-"""The search: gradients against finite differences, updates against numpy, and what a picture's result depends on."""
+"""The search: gradients against finite differences, updates against numpy, and what an image's result depends on."""
 
 import contextlib
 import dataclasses
@@ -15,9 +15,9 @@ from dcgan_completion.search import (
     Settings,
     adam_step,
     batch_statistics,
-    chance,
     check,
     hmc_step,
+    image_rng,
     nesterov_step,
     objective,
     search,
@@ -25,12 +25,14 @@ from dcgan_completion.search import (
 
 import paddle
 
+pytestmark = pytest.mark.medium
+
 PX, Z = 16, 6
 DESCENT = Settings(optimizer="adam", learning_rate=0.05, steps=12, statistics="running")
 
 
 def networks(seed=0):
-    """Small networks whose pictures depend on z, and averages that fit them."""
+    """Small networks whose images depend on z, and averages that fit them."""
     paddle.seed(seed)
     generator, discriminator = Generator("article", PX, 4, Z), Discriminator("article", PX, 4)
     for network in (generator, discriminator):
@@ -45,7 +47,7 @@ def networks(seed=0):
     return generator, discriminator
 
 
-def pictures(count=3, seed=0):
+def faces(count=3, seed=0):
     """Noise, and holes of different places."""
     rng = np.random.default_rng(seed)
     images = rng.uniform(-1, 1, (count, 3, PX, PX)).astype(np.float32)
@@ -66,8 +68,8 @@ def ready(pair, statistics):
         yield
 
 
-def chances(count, seed=0):
-    return [chance(seed, n) for n in range(count)]
+def rngs(count, seed=0):
+    return [image_rng(seed, n) for n in range(count)]
 
 
 # ---- gradients
@@ -95,7 +97,7 @@ LOSSES = {
 def test_gradient_equals_finite_differences(double, name, statistics):
     """d(sum of the losses) / dz, every number of every z, by central differences in float64."""
     changes, lowres = LOSSES[name]
-    pair, (images, masks) = networks(1), pictures()
+    pair, (images, masks) = networks(1), faces()
     if lowres is None:  # a hole everywhere leaves the perceptual loss
         masks[:], lowres = 1, False
     image, mask = (paddle.to_tensor(np.float64(values)) for values in (images, masks))
@@ -117,9 +119,9 @@ def test_gradient_equals_finite_differences(double, name, statistics):
 @pytest.mark.parametrize("statistics", ["running", "batch"])
 @pytest.mark.parametrize("name", LOSSES)
 def test_settings_choose_the_losses(shared, name, statistics):
-    """Written out: which losses, of which rows; companions stand behind the pictures' rows, in both networks."""
+    """Written out: which losses, of which rows; companions stand behind the images' rows, in both networks."""
     changes, lowres = LOSSES[name]
-    settings, (images, masks) = dataclasses.replace(DESCENT, **changes), map(paddle.to_tensor, pictures())
+    settings, (images, masks) = dataclasses.replace(DESCENT, **changes), map(paddle.to_tensor, faces())
     everyone = paddle.to_tensor(np.random.default_rng(8).uniform(-1, 1, (5, Z)).astype(np.float32))
     with ready(shared, statistics):
         evaluate = objective(*shared, images, masks, settings, bool(lowres), everyone[3:])
@@ -140,8 +142,8 @@ def test_settings_choose_the_losses(shared, name, statistics):
 
 
 def test_weight_of_the_perceptual_loss_is_lambda_for_each_picture(shared):
-    """The gradient less the contextual one is lambda times that of -log D of the picture by itself."""
-    images, masks = (paddle.to_tensor(values) for values in pictures(4))
+    """The gradient less the contextual one is lambda times that of -log D of the image by itself."""
+    images, masks = (paddle.to_tensor(values) for values in faces(4))
     z = paddle.to_tensor(np.random.default_rng(5).uniform(-1, 1, (4, Z)).astype(np.float32))
     grads = {}
     with ready(shared, "running"):
@@ -256,11 +258,11 @@ def test_hmc_takes_everything_as_the_steps_shrink_and_nothing_if_they_are_huge()
 def test_hmc_does_not_take_what_is_no_number():
     z = paddle.zeros([2, 3])
 
-    def broken(z):
+    def corrupt(z):
         return paddle.to_tensor([float("nan"), 0.0]), paddle.zeros([2, 3])
 
     moved, taken = hmc_step(
-        z, paddle.zeros([2]), paddle.zeros([2, 3]), paddle.ones([2, 3]), paddle.full([2], 0.5), broken,
+        z, paddle.zeros([2]), paddle.zeros([2, 3]), paddle.ones([2, 3]), paddle.full([2], 0.5), corrupt,
         step_size=0.1, leapfrog_steps=2, beta=1.0,
     )  # fmt: skip
     assert taken.tolist() == [False, True] and not moved.numpy()[0].any()
@@ -295,7 +297,7 @@ def test_presets_are_those_of_the_spec():
 def test_settings_that_make_no_search(change, shared):
     (name,) = change
     with pytest.raises(UserError, match=name):
-        search(*shared, *pictures(1), dataclasses.replace(DESCENT, **change), chances(1))
+        search(*shared, *faces(1), dataclasses.replace(DESCENT, **change), rngs(1))
 
 
 # ---- the search
@@ -308,9 +310,9 @@ def test_first_updates_equal_those_made_by_hand(shared, optimizer):
         DESCENT, optimizer=optimizer, steps=3, learning_rate=0.001, perceptual_weight=2.0, leapfrog_steps=4,
         step_size=0.02, beta=0.3, anneal=0.5,
     )  # fmt: skip
-    images, masks = pictures(2)
-    found = search(*shared, images, masks, settings, chances(2, seed=9))
-    drawn = [chance(9, n).spawn(1)[0] for n in range(2)]
+    images, masks = faces(2)
+    found = search(*shared, images, masks, settings, rngs(2, seed=9))
+    drawn = [image_rng(9, n).spawn(1)[0] for n in range(2)]
     z = paddle.to_tensor(np.float32([one.uniform(-1, 1, Z) for one in drawn]))
     m = v = paddle.zeros_like(z)
     with ready(shared, "running"):
@@ -339,9 +341,9 @@ def test_first_updates_equal_those_made_by_hand(shared, optimizer):
 def test_what_is_found_and_kept(shared):
     """Shapes; the kept restart has the lowest final loss, and its z, history and frames."""
     ticks, settings = [], dataclasses.replace(DESCENT, restarts=4, steps=5)
-    images, masks = pictures(3)
+    images, masks = faces(3)
     options = {"every": 2, "batch": 5, "on_step": lambda *tick: ticks.append(tick)}
-    found = search(*shared, images, masks, settings, chances(3), **options)
+    found = search(*shared, images, masks, settings, rngs(3), **options)
     assert found.z.shape == (3, Z) and found.generated.shape == (3, 3, PX, PX)
     assert found.contextual.shape == found.perceptual.shape == (5, 3)
     assert found.frame_steps == [0, 2, 4, 5] and found.frames.shape == (4, 3, PX, PX, 3)
@@ -362,9 +364,9 @@ def test_what_is_found_and_kept(shared):
 
 
 def test_restarts_do_not_change_one_another(shared):
-    images, masks = pictures(2)
-    one = search(*shared, images, masks, DESCENT, chances(2))
-    many = search(*shared, images, masks, dataclasses.replace(DESCENT, restarts=3), chances(2))
+    images, masks = faces(2)
+    one = search(*shared, images, masks, DESCENT, rngs(2))
+    many = search(*shared, images, masks, dataclasses.replace(DESCENT, restarts=3), rngs(2))
     np.testing.assert_allclose(many.losses[0], one.loss, rtol=1e-4)
     assert (many.loss <= one.loss * 1.0001).all() and len(np.unique(many.losses)) == 6
 
@@ -373,22 +375,22 @@ def test_restarts_do_not_change_one_another(shared):
 def test_with_running_statistics_a_result_is_the_pictures_own(shared, optimizer):
     """Whatever it is searched with, and in whatever batches."""
     settings = dataclasses.replace(DESCENT, optimizer=optimizer, steps=4, restarts=2, leapfrog_steps=3, step_size=0.05)
-    images, masks = pictures(4)
-    together = search(*shared, images, masks, settings, chances(4), batch=3)
-    alone = search(*shared, images[2:3], masks[2:3], settings, [chance(0, 2)])
+    images, masks = faces(4)
+    together = search(*shared, images, masks, settings, rngs(4), batch=3)
+    alone = search(*shared, images[2:3], masks[2:3], settings, [image_rng(0, 2)])
     np.testing.assert_allclose(alone.z[0], together.z[2], atol=1e-4)
     np.testing.assert_allclose(alone.losses[:, 0], together.losses[:, 2], rtol=1e-4)
-    other = search(*shared, images[2:3], masks[2:3], settings, [chance(1, 2)])
+    other = search(*shared, images[2:3], masks[2:3], settings, [image_rng(1, 2)])
     assert abs(other.z[0] - alone.z[0]).max() > 0.1
 
 
 def test_with_batch_statistics_pictures_change_one_another(shared):
     settings = dataclasses.replace(DESCENT, statistics="batch")
-    images, masks = pictures(4)
-    together = search(*shared, images, masks, settings, chances(4), batch=6)
-    again = search(*shared, images, masks, settings, chances(4), batch=6)  # with the same companions
+    images, masks = faces(4)
+    together = search(*shared, images, masks, settings, rngs(4), batch=6)
+    again = search(*shared, images, masks, settings, rngs(4), batch=6)  # with the same companions
     np.testing.assert_allclose(again.z, together.z, atol=1e-4)
-    with_others = search(*shared, images[[0, 3]], masks[[0, 3]], settings, [chance(0, 0), chance(0, 3)], batch=6)
+    with_others = search(*shared, images[[0, 3]], masks[[0, 3]], settings, [image_rng(0, 0), image_rng(0, 3)], batch=6)
     assert abs(with_others.z[0] - together.z[0]).max() > 0.01
 
 
@@ -399,7 +401,7 @@ def test_batches_of_batch_statistics_are_full(shared, monkeypatch, count, rows):
     forward = shared[0].forward
     monkeypatch.setattr(shared[0], "forward", lambda z: seen.append(z.numpy()) or forward(z))
     settings = dataclasses.replace(DESCENT, statistics="batch", steps=2)
-    found = search(*shared, *pictures(count), settings, chances(count), batch=8)
+    found = search(*shared, *faces(count), settings, rngs(count), batch=8)
     assert {len(z) for z in seen} == {8} and len(seen) == 3 * rows // 8 and len(found.z) == count
     for first, last in ((seen[0], seen[2]), (seen[-3], seen[-1])):
         still = (first == last).all(1)
@@ -426,7 +428,7 @@ def test_networks_are_left_as_they_were(statistics):
     settings = dataclasses.replace(DESCENT, statistics=statistics, steps=3)
     for on_step in (None, stop):
         with contextlib.suppress(KeyboardInterrupt):
-            search(*pair, *pictures(), settings, chances(3), on_step=on_step)
+            search(*pair, *faces(), settings, rngs(3), on_step=on_step)
         for network, values, mode, learns in zip(pair, before, modes, learning, strict=True):
             for name, value in network.state_dict().items():
                 np.testing.assert_array_equal(value.numpy(), values[name])
@@ -442,14 +444,14 @@ def test_weights_take_no_part_in_the_backward_pass(shared):
     def look(*_):
         states.extend(weight.stop_gradient for network in shared for weight in network.parameters())
 
-    search(*shared, *pictures(1), dataclasses.replace(DESCENT, steps=1), chances(1), on_step=look)
+    search(*shared, *faces(1), dataclasses.replace(DESCENT, steps=1), rngs(1), on_step=look)
     assert states and all(states)
 
 
 @pytest.mark.parametrize("optimizer, learning_rate", [("nesterov", 2e-5), ("adam", 0.01)])
 def test_from_nearby_the_way_leads_to_a_picture_of_the_generators_own(shared, optimizer, learning_rate):
     """y = G(z*) with a hole, and a start 0.1 beside z*: the loss falls to less than a fifth."""
-    rng, (_, masks) = np.random.default_rng(6), pictures(3)
+    rng, (_, masks) = np.random.default_rng(6), faces(3)
     goal = rng.uniform(-0.8, 0.8, (3, Z)).astype(np.float32)
     z = paddle.to_tensor(goal + rng.choice([-0.1, 0.1], (3, Z)).astype(np.float32))
     m = v = paddle.zeros_like(z)
@@ -469,11 +471,11 @@ def test_from_nearby_the_way_leads_to_a_picture_of_the_generators_own(shared, op
 
 def test_search_finds_a_picture_of_the_generators_own(shared):
     """From chance, with restarts: known pixels and the hole come near, nearer than they were."""
-    rng, (_, masks) = np.random.default_rng(7), pictures(3)
+    rng, (_, masks) = np.random.default_rng(7), faces(3)
     with ready(shared, "running"):
         images = shared[0](paddle.to_tensor(rng.uniform(-0.8, 0.8, (3, Z)).astype(np.float32))).numpy()
     settings = dataclasses.replace(DESCENT, steps=60, restarts=4, perceptual_weight=0.1)
-    found = search(*shared, images, masks, settings, chances(3))
+    found = search(*shared, images, masks, settings, rngs(3))
     assert (found.loss < 0.3 * found.contextual[0]).all()
     apart = (abs(found.generated - images) * masks).sum((1, 2, 3))
     spread = (abs(images.mean(0) - images) * masks).sum((1, 2, 3))
@@ -484,36 +486,36 @@ def test_search_finds_a_picture_of_the_generators_own(shared):
 
 
 def test_without_a_discriminator_the_contextual_loss_is_alone(shared):
-    images, masks = pictures(2)
-    alone = search(shared[0], None, images, masks, DESCENT, chances(2))
-    weightless = search(*shared, images, masks, dataclasses.replace(DESCENT, perceptual_weight=0.0), chances(2))
+    images, masks = faces(2)
+    alone = search(shared[0], None, images, masks, DESCENT, rngs(2))
+    weightless = search(*shared, images, masks, dataclasses.replace(DESCENT, perceptual_weight=0.0), rngs(2))
     assert not alone.perceptual.any() and (alone.contextual[-1] < alone.contextual[0]).all()
     np.testing.assert_allclose(alone.z, weightless.z, atol=1e-4)
 
 
 @pytest.mark.parametrize("window", [0, 7])
 def test_a_hole_everywhere_leaves_the_perceptual_loss(shared, window):
-    images, masks = pictures(2)
+    images, masks = faces(2)
     settings = dataclasses.replace(DESCENT, weight_window=window)
-    found = search(*shared, images, np.ones_like(masks), settings, chances(2))
+    found = search(*shared, images, np.ones_like(masks), settings, rngs(2))
     assert not found.contextual.any() and (found.perceptual[-1] < found.perceptual[0]).all()
-    nothing = search(shared[0], None, images, np.ones_like(masks), settings, chances(2))
-    start = np.float32([chance(0, n).spawn(1)[0].uniform(-1, 1, Z) for n in range(2)])
+    nothing = search(shared[0], None, images, np.ones_like(masks), settings, rngs(2))
+    start = np.float32([image_rng(0, n).spawn(1)[0].uniform(-1, 1, Z) for n in range(2)])
     assert not nothing.loss.any()
     np.testing.assert_array_equal(nothing.z, start)
 
 
 def test_colours_under_the_hole_do_not_reach_the_result(shared):
-    images, masks = pictures(2)
-    one = search(*shared, images, masks, DESCENT, chances(2))
-    two = search(*shared, images * (1 - masks) + masks, masks, DESCENT, chances(2))
+    images, masks = faces(2)
+    one = search(*shared, images, masks, DESCENT, rngs(2))
+    two = search(*shared, images * (1 - masks) + masks, masks, DESCENT, rngs(2))
     np.testing.assert_array_equal(one.z, two.z)
 
 
 def test_lowres_fits_block_means_and_ignores_the_mask(shared):
-    images, masks = pictures(2)
-    one = search(*shared, images, masks, DESCENT, chances(2), lowres=True)
-    two = search(*shared, images, 1 - masks, DESCENT, chances(2), lowres=True)
+    images, masks = faces(2)
+    one = search(*shared, images, masks, DESCENT, rngs(2), lowres=True)
+    two = search(*shared, images, 1 - masks, DESCENT, rngs(2), lowres=True)
     np.testing.assert_array_equal(one.z, two.z)
     means = (one.generated - images).reshape(2, 3, 2, 8, 2, 8).mean((3, 5))
     with_d = abs(means).sum((1, 2, 3))
@@ -521,8 +523,8 @@ def test_lowres_fits_block_means_and_ignores_the_mask(shared):
 
 
 def test_points_start_where_they_should_and_stay_in_the_box(shared):
-    images, masks = pictures(64)
-    drawn = [chance(0, n) for n in range(64)]
+    images, masks = faces(64)
+    drawn = [image_rng(0, n) for n in range(64)]
     uniform = searching.start(Settings(z_start="uniform"), 100, drawn).numpy()
     normal = searching.start(Settings(z_start="normal"), 100, drawn).numpy()
     assert uniform.std() == pytest.approx(1 / np.sqrt(3), rel=0.02) and abs(uniform).max() <= 1
@@ -532,8 +534,8 @@ def test_points_start_where_they_should_and_stay_in_the_box(shared):
 
 
 def test_one_chain_of_chance_for_all(shared):
-    """Picture i gets the next child: in one call or two, the results are the same."""
-    images, masks = pictures(4)
+    """Image i gets the next child: in one call or two, the results are the same."""
+    images, masks = faces(4)
     whole = search(*shared, images, masks, DESCENT, np.random.default_rng(3))
     rng = np.random.default_rng(3)
     parts = [search(*shared, images[n : n + 2], masks[n : n + 2], DESCENT, rng).z for n in (0, 2)]
@@ -541,9 +543,9 @@ def test_one_chain_of_chance_for_all(shared):
 
 
 def test_arrays_that_do_not_fit(shared):
-    images, masks = pictures(2)
+    images, masks = faces(2)
     for given in ((images[:, :, :8], masks), (images, masks[:1]), (images[:0], masks[:0]), (images, masks[:, :, 1:])):
         with pytest.raises(ValueError, match="generator of 16 px"):
-            search(*shared, *given, DESCENT, chances(2))
-    with pytest.raises(ValueError, match="3 chains of chance for 2 pictures"):
-        search(*shared, images, masks, DESCENT, chances(3))
+            search(*shared, *given, DESCENT, rngs(2))
+    with pytest.raises(ValueError, match="3 random generators for 2 images"):
+        search(*shared, images, masks, DESCENT, rngs(3))

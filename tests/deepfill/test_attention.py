@@ -1,10 +1,13 @@
-"""Contextual attention against loops over queries, patches and pixels in double precision; the colours of offsets."""
+"""Contextual attention, plain and fast, against loops in double precision and each other; the colours of offsets."""
+
+from typing import get_args
 
 import numpy as np
 import pytest
 
-from deepfill import attention
-from deepfill.attention import attention_offsets, contextual_attention, known_patches, nearest_indices
+from deepfill import attention, fast
+from deepfill.attention import known_patches, nearest_indices
+from deepfill.fast import attention_offsets, contextual_attention
 from deepfill.flow import colour_wheel, flow_colours
 
 import paddle
@@ -21,27 +24,35 @@ KEPT = {
     (16, 8): [0, 2, 4, 6, 9, 11, 13, 15],
     (24, 6): [0, 5, 9, 14, 18, 23],
     (32, 8): [0, 4, 9, 13, 18, 22, 27, 31],
+    (32, 4): [0, 10, 21, 31],
+    (40, 5): [0, 10, 20, 29, 39],
     (40, 10): [0, 4, 9, 13, 17, 22, 26, 30, 35, 39],
 }
 
 
-def kept(image, height, width):
+def kept(image, height, width, strided=False):
+    if strided:
+        return image[..., :: image.shape[-2] // height, :: image.shape[-1] // width]
     return image[..., KEPT[image.shape[-2], height], :][..., KEPT[image.shape[-1], width]]
 
 
-def naive(features, mask, fuse=True):
-    """One picture: features [C, H, W], mask [H', W'] -> rebuilt features, and the offsets [h, w, 2]."""
+def naive(features, mask, fuse=True, normalise="patch", downsample="two-step"):
+    """One image: features [C, H, W], mask [H', W'] -> rebuilt features, and the offsets [h, w, 2]."""
     _, height, width = features.shape
     h, w = height // 2, width // 2
     places = [(r, c) for r in range(h) for c in range(w)]
-    small = np.pad(kept(features, h, w), ((0, 0), (1, 1), (1, 1)))
-    hole = np.pad(kept(kept(mask, height, width), h, w), 1)
-    known = np.array([not hole[r : r + 3, c : c + 3].any() for r, c in places], float)
+    small = np.pad(kept(features, h, w, downsample == "strided"), ((0, 0), (1, 1), (1, 1)))
+    mask = kept(mask, height, width) if downsample == "two-step" else mask
+    hidden = np.pad(kept(mask, h, w, downsample == "strided"), 1)
+    channels = sum((small[:, i : i + 3, j : j + 3] ** 2).sum((1, 2)) for i, j in places)  # of all patches
+    known = np.array([not hidden[r : r + 3, c : c + 3].any() for r, c in places], float)
     score = np.zeros((h, w, h, w))
     for r, c in places:
         for i, j in places:
             query, patch = small[:, r : r + 3, c : c + 3], small[:, i : i + 3, j : j + 3]
-            score[r, c, i, j] = (query * patch).sum() / max(np.sqrt((patch**2).sum()), 1e-4)
+            squares = channels if normalise == "channel" else (patch**2).sum()
+            lengths = np.maximum(np.sqrt(squares), 1e-4)
+            score[r, c, i, j] = ((query * patch).sum((1, 2)) / lengths).sum()
     if fuse:
         rows = lambda r, c, by: divmod(r * w + c + by, w)  # noqa: E731
         columns = lambda r, c, by: divmod(c * h + r + by, h)[::-1]  # noqa: E731
@@ -81,51 +92,129 @@ def tensors(*arrays):
     return [paddle.to_tensor(array) for array in arrays]
 
 
+BOTH = pytest.mark.parametrize("compute", [attention.contextual_attention, contextual_attention], ids=["plain", "fast"])
+OTHERS = [  # how other codes than the release compute, each alone and joined
+    {"normalise": "channel"},
+    {"downsample": "one-step"},
+    {"downsample": "strided"},
+    {"normalise": "channel", "downsample": "strided"},
+]
+
+
+@pytest.mark.parametrize("fuse", [True, False])
+@pytest.mark.parametrize("others", OTHERS)
+def test_other_codes_equal_the_loops(others, fuse):
+    features, mask = scene(8, 10)
+    mask[0, :, :, 17] = mask[1, :, 21] = 1  # one step keeps column 17 and row 21, two steps 18 and 22
+    inputs, usual = tensors(features, mask), contextual_attention(*tensors(features, mask), fuse).numpy()
+    pairs = [naive(each, one[0], fuse, **others) for each, one in zip(features, mask, strict=True)]
+    wanted, offsets = (np.stack(parts) for parts in zip(*pairs, strict=True))
+    assert np.abs(wanted - usual).max() > 0.01
+    np.testing.assert_allclose(attention.contextual_attention(*inputs, fuse, **others), wanted, rtol=0, atol=1e-9)
+    for chunk in (0, 1):
+        np.testing.assert_allclose(contextual_attention(*inputs, fuse, chunk, **others), wanted, rtol=0, atol=1e-9)
+        np.testing.assert_array_equal(attention_offsets(*inputs, fuse, chunk, **others).numpy(), offsets)
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize("others", OTHERS[2:])
+def test_other_codes_traced_with_free_sizes(others):
+    """As they are exported: one program for sides that are not known when it is made."""
+
+    class Attention(paddle.nn.Layer):
+        def forward(self, features, mask):
+            return contextual_attention(features, mask, **others)
+
+    free = [paddle.static.InputSpec([None, channels, None, None], "float32") for channels in (3, 1)]
+    traced = paddle.jit.to_static(Attention(), input_spec=free, full_graph=True)
+    for size in ((8, 10), (6, 8)):
+        inputs = [paddle.to_tensor(array.astype(np.float32)) for array in scene(*size)]
+        wanted = contextual_attention(*inputs, **others).numpy()
+        np.testing.assert_allclose(traced(*inputs).numpy(), wanted, rtol=0, atol=1e-5)
+
+
+@BOTH
+def test_channels_without_features_stay_finite(compute):
+    """A channel that is zero everywhere is divided by 1e-4, and has no gradient that is not finite."""
+    features, mask = scene(8, 6)
+    features[:, 1] = 0
+    features, mask = tensors(features, mask)
+    features.stop_gradient = False
+    compute(features, mask, normalise="channel").sum().backward()
+    assert np.isfinite(features.grad.numpy()).all() and features.grad.numpy().any()
+
+
 @pytest.mark.parametrize("fuse", [True, False])
 @pytest.mark.parametrize("size", [(8, 8), (6, 10), (10, 4), (2, 8), (8, 2), (2, 2)])
 def test_equals_the_loops(size, fuse):
     features, mask = scene(*size)
-    pairs = [naive(each, hole[0], fuse) for each, hole in zip(features, mask, strict=True)]
+    pairs = [naive(each, one[0], fuse) for each, one in zip(features, mask, strict=True)]
     wanted, offsets = (np.stack(parts) for parts in zip(*pairs, strict=True))
     assert np.abs(wanted).max() > 0.1
+    inputs = tensors(features, mask)
+    np.testing.assert_allclose(attention.contextual_attention(*inputs, fuse).numpy(), wanted, rtol=0, atol=1e-9)
     for chunk in (0, 1, 2, 5):
-        inputs = tensors(features, mask)
         np.testing.assert_allclose(contextual_attention(*inputs, fuse, chunk).numpy(), wanted, rtol=0, atol=1e-9)
         np.testing.assert_array_equal(attention_offsets(*inputs, fuse, chunk).numpy(), offsets)
     single = tensors(features.astype(np.float32), mask.astype(np.float32))
     np.testing.assert_allclose(contextual_attention(*single, fuse).numpy(), wanted, rtol=0, atol=1e-5)
 
 
-def test_faint_patches_are_not_blown_up():
+@BOTH
+def test_faint_patches_are_not_blown_up(compute):
     """Patches shorter than 1e-4 are divided by that, and so score less than their direction alone would."""
     features, _ = scene(8, 8)
     features[:, :, :, :5] *= 3e-5
     wanted = np.stack([naive(each, np.zeros((32, 32)))[0] for each in features])
-    made = contextual_attention(*tensors(features, np.zeros((2, 1, 32, 32)))).numpy()
+    made = compute(*tensors(features, np.zeros((2, 1, 32, 32)))).numpy()
     np.testing.assert_allclose(made, wanted, rtol=0, atol=1e-9)
 
 
-def test_each_picture_has_its_own_mask():
+@BOTH
+def test_each_picture_has_its_own_mask(compute):
     features, mask = scene(8, 8)
     features[1] = features[0]
-    both = contextual_attention(*tensors(features, mask)).numpy()
+    both = compute(*tensors(features, mask)).numpy()
     assert np.abs(both[0] - both[1]).max() > 0.01
     for n in range(2):
-        alone = contextual_attention(*tensors(features[n : n + 1], mask[n : n + 1])).numpy()[0]
+        alone = compute(*tensors(features[n : n + 1], mask[n : n + 1])).numpy()[0]
         np.testing.assert_allclose(both[n], alone, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("fuse", [True, False])
-def test_nothing_known_gives_zero_and_finite_gradients(fuse):
+@BOTH
+def test_nothing_known_gives_zero_and_finite_gradients(fuse, compute):
     features, mask = scene(8, 6)
     features, mask = tensors(features, np.ones_like(mask))
     features.stop_gradient = False
-    made = contextual_attention(features, mask, fuse)
+    made = compute(features, mask, fuse)
     assert not made.numpy().any()
     made.sum().backward()
     assert np.isfinite(features.grad.numpy()).all()
-    zeros = contextual_attention(paddle.zeros_like(features), paddle.zeros_like(mask), fuse)
+    zeros = compute(paddle.zeros_like(features), paddle.zeros_like(mask), fuse)
     assert not zeros.numpy().any()
+
+
+@pytest.mark.parametrize("size", [(8, 10), (10, 4), (2, 8), (8, 2)])
+@pytest.mark.parametrize("fuse", [True, False])
+@pytest.mark.parametrize("normalise", get_args(attention.Normalise))
+@pytest.mark.parametrize("downsample", get_args(attention.Downsample))
+def test_the_fast_attention_is_the_plain_one(size, fuse, normalise, downsample):
+    """Outputs and gradients, whatever is computed at once."""
+    (array, mask), slope = scene(*size), scene(*size, seed=1)[0]
+
+    def output_and_gradient(compute, **chunk):
+        features, missing = tensors(array, mask)
+        features.stop_gradient = False
+        made = compute(features, missing, fuse=fuse, normalise=normalise, downsample=downsample, **chunk)
+        (made * paddle.to_tensor(slope)).sum().backward()
+        return made.numpy(), features.grad.numpy()
+
+    wanted = output_and_gradient(attention.contextual_attention)
+    assert all(np.abs(each).max() > 0.01 for each in wanted)
+    for chunk in (0, 1, 2, 3):
+        for made, plain in zip(output_and_gradient(contextual_attention, chunk=chunk), wanted, strict=True):
+            np.testing.assert_allclose(made, plain, rtol=0, atol=1e-11)
 
 
 @pytest.mark.parametrize("fuse", [True, False])
@@ -150,11 +239,11 @@ def test_chunks_keep_to_the_bound(monkeypatch):
     """No more scores at once than allowed, but for two rows, and in the end the same result."""
     features, mask = tensors(*scene(16, 10))
     whole = contextual_attention(features, mask).numpy()
-    assert len(attention._spans(features, 0)) == 1
-    row = 2 * 5 * 8 * 5  # two pictures, 5 queries in a row, 8 x 5 patches
+    assert len(fast._spans(features, 0)) == 1
+    row = 2 * 5 * 8 * 5  # two images, 5 queries in a row, 8 x 5 patches
     for allowed, rows in ((8 * row, 8), (7 * row, 5), (6 * row, 4), (row, 2)):
-        monkeypatch.setattr(attention, "SCORES_AT_ONCE", allowed)
-        spans = attention._spans(features, 0)
+        monkeypatch.setattr(fast, "SCORES_AT_ONCE", allowed)
+        spans = fast._spans(features, 0)
         assert [bottom - top for top, bottom, _ in spans][:-1] == [rows] * (len(spans) - 1)
         assert spans[0][:2] == (0, rows) and spans[-1][1] == 8 and len(spans) == -(-8 // rows)
         np.testing.assert_allclose(contextual_attention(features, mask).numpy(), whole, rtol=0, atol=1e-12)
@@ -193,8 +282,9 @@ def test_a_repeated_texture_is_found_again():
     even = [0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(attention, "nearest_indices", lambda size, smaller: paddle.to_tensor(even[:: 16 // smaller]))
-        patch.setattr(attention, "known_patches", lambda mask, *_: _known(mask))
-        made = contextual_attention(*tensors(features, mask), fuse=False).numpy()
+        for module in (attention, fast):
+            patch.setattr(module, "known_patches", lambda mask, *_: _known(mask))
+        made = attention.contextual_attention(*tensors(features, mask), fuse=False).numpy()
         offsets = attention_offsets(*tensors(features, mask), fuse=False).numpy()[0]
     np.testing.assert_allclose(made[inner], features[inner], atol=1e-3)
     assert (offsets[6:10, 6:10] % 4 == 0).all() and np.abs(offsets[6:10, 6:10]).max(-1).min() >= 4

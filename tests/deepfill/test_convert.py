@@ -1,8 +1,8 @@
 """Published weights brought over compute what their own networks compute.
 
-The published networks are written here in numpy from the release's table of layers; only the attention, which has no
-weights, is ours (its own tests compare it with loops). The tests fill the networks from a seed at a few channels, write
-the tensors into files of the published formats, convert, and compare.
+The published networks are written here in numpy from the release's table of layers, with the attention of each code;
+nothing of ours is in them. The tests fill the networks from a seed at a few channels, write the tensors into files of
+the published formats, convert, and compare.
 """
 
 import hashlib
@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from common.checkpoint import read_weights
+from common.checkpoint.weights import read_weights
+from common.convert import mapping
 from common.errors import UserError
 from deepfill import convert
-from deepfill.attention import contextual_attention
-from deepfill.infer import load, predict
+from deepfill import train as df_train
+from deepfill.infer import load, load_discriminator, predict
 from deepfill.model import Discriminator, Generator
-from deepfill.train import load_discriminator
 
 import paddle
 
@@ -35,7 +35,7 @@ def module(path: Path):
     return found
 
 
-bundles = module(TESTS / "common/test_tf_weights.py")  # which knows TensorFlow's files,
+bundles = module(TESTS / "common/convert/test_tensorflow_checkpoints.py")  # which knows TensorFlow's files,
 torches = module(TESTS / "glcic/fixtures/published_files.py")  # and PyTorch's
 
 # The release's layers with kernel, stride, dilation, and channels in and out in multiples of the width (i: the input's,
@@ -127,6 +127,8 @@ DISCRIMINATORS = {  # weight, bias, left and right singular vectors
                      "conv{}.conv_sn.parametrizations.weight.0._u", "conv{}.conv_sn.parametrizations.weight.0._v"),
     "article": ("dislayer.conv{}.snconv.module.weight_bar", "dislayer.conv{}.snconv.module.bias",
                 "dislayer.conv{}.snconv.module.weight_u", "dislayer.conv{}.snconv.module.weight_v"),
+    "mmagic": ("disc.conv{}.conv.weight_orig", "disc.conv{}.conv.bias",
+               "disc.conv{}.conv.weight_u", "disc.conv{}.conv.weight_v"),
 }  # fmt: skip
 
 
@@ -195,8 +197,54 @@ def layer(code: str, tensors, name: str, x):
     return activated / (1 + np.exp(-gate))
 
 
-def generator(code: str, tensors, image, mask, edge=None):
-    """The pictures of both stages."""
+def attention(code: str, features, mask):
+    """Each code's contextual attention: float64 [N, C, H, W], with masks [N, 1, H', W']."""
+    pairs = zip(features, mask[:, 0], strict=True)
+    return np.stack([attend(code, *pair) for pair in pairs])
+
+
+def reduced(x, height: int, width: int, strided: bool):
+    """Nearest places: with corners aligned, or every n-th."""
+    for axis, wanted in ((-2, height), (-1, width)):
+        side = x.shape[axis]
+        places = np.arange(wanted) * (side / wanted) if strided else np.linspace(0, side - 1, wanted) + 0.5
+        x = np.take(x, np.floor(places).astype(int), axis)
+    return x
+
+
+def neighbours(maps):
+    """[C, h, w] -> [h w, C, 3, 3]."""
+    windows = np.lib.stride_tricks.sliding_window_view(np.pad(maps, ((0, 0), (1, 1), (1, 1))), (3, 3), axis=(1, 2))
+    return windows.transpose(1, 2, 0, 3, 4).reshape(-1, len(maps), 3, 3)
+
+
+def attend(code: str, features, mask):
+    (channels, height, width), strided = features.shape, code == "networks"
+    h, w = height // 2, width // 2
+    if code in ("release", "article"):
+        mask = reduced(mask, height, width, strided)
+    known = np.float64(~neighbours(reduced(mask, h, w, strided)[None]).any((1, 2, 3)))
+    queries = neighbours(reduced(features, h, w, strided))
+    lengths = np.sqrt((queries**2).sum((0, 2, 3) if code == "article" else (1, 2, 3), keepdims=True))
+    patches = queries / np.maximum(lengths, 1e-4)
+    scores = queries.reshape(h * w, -1) @ patches.reshape(h * w, -1).T
+    for shape in [] if code == "networks_tf" else [(h, w), (w, h)]:  # along the rows, then along the columns
+        around = np.pad(scores, 1)
+        scores = around[:-2, :-2] + scores + around[2:, 2:]
+        scores = scores.reshape(*shape, *shape).transpose(1, 0, 3, 2).reshape(h * w, h * w)
+    weights = np.exp(10 * (scores * known - (scores * known).max(1, keepdims=True)))
+    weights = weights / weights.sum(1, keepdims=True) * known
+    sources = np.pad(features, ((0, 0), (1, 1), (1, 1)))
+    sources = np.stack([sources[:, 2 * r : 2 * r + 4, 2 * c : 2 * c + 4] for r in range(h) for c in range(w)])
+    laid = np.zeros((channels, height + 2, width + 2))
+    for place, patch in enumerate(np.einsum("ql,lcij->qcij", weights, sources)):
+        r, c = divmod(place, w)
+        laid[:, 2 * r : 2 * r + 4, 2 * c : 2 * c + 4] += patch / 4
+    return laid[:, 1:-1, 1:-1]
+
+
+def generator(code: str, tensors, image, mask, edge=None, attention_of: str = ""):
+    """The images of both stages."""
 
     def chain(x, start: str, numbers=range(18)):
         for name, *_ in ROWS:
@@ -210,11 +258,10 @@ def generator(code: str, tensors, image, mask, edge=None):
     else:
         x = [known, *([] if edge is None else [lines]), np.ones_like(mask), mask]
     coarse = np.tanh(chain(np.concatenate(x, 1), "conv"))
-    picture = coarse * mask + known
-    y = np.float32(chain(picture, "pmconv", range(1, 7)))
-    y = contextual_attention(paddle.to_tensor(y), paddle.to_tensor(mask)).numpy()
-    y = chain(np.float64(y), "pmconv", (9, 10))
-    return coarse, np.tanh(chain(np.concatenate([chain(picture, "xconv"), y], 1), "allconv"))
+    given = coarse * mask + known
+    y = attention(attention_of or code, chain(given, "pmconv", range(1, 7)), mask)
+    y = chain(y, "pmconv", (9, 10))
+    return coarse, np.tanh(chain(np.concatenate([chain(given, "xconv"), y], 1), "allconv"))
 
 
 def discriminator(code: str, tensors, x, steps: int = 1, padding: str = "same", slope: float = 0.2):
@@ -235,7 +282,7 @@ def discriminator(code: str, tensors, x, steps: int = 1, padding: str = "same", 
 
 
 def scene(guided: bool = False) -> tuple:
-    """Two pictures (32 x 48), each with a hole of its own, and a sketch."""
+    """Two images (32 x 48), each with a hole of its own, and a sketch."""
     rng = np.random.default_rng(7)
     mask = np.zeros((2, 1, 32, 48), np.float32)
     mask[0, :, 3:13, 5:20] = mask[1, :, 20:32, 30:41] = 1
@@ -244,7 +291,7 @@ def scene(guided: bool = False) -> tuple:
 
 
 def judged(channels: int = 4) -> np.ndarray:
-    """Picture, mask, and the sketch inside it."""
+    """Image, mask, and the sketch inside it."""
     rng = np.random.default_rng(8)
     maps = rng.random((2, 2, 64, 64)) < 0.4
     maps[:, 1] &= maps[:, 0]
@@ -294,7 +341,7 @@ def blue_first(x):
 
 
 def close(got, wanted):
-    """Pictures, or logits, which are smaller: the norms hold the signals down."""
+    """Images, or logits, which are smaller: the norms hold the signals down."""
     assert got.shape == wanted.shape and wanted.std() > (0.1 if wanted.ndim == 4 else 0.03), wanted.std()
     np.testing.assert_allclose(got, wanted, rtol=0, atol=2e-5 if wanted.ndim == 4 else 2e-6)
 
@@ -314,6 +361,7 @@ def refused(capsys, *arguments) -> str:
 RELEASED = generator_shapes("release") | discriminator_shapes("release")
 
 
+@pytest.mark.medium
 def test_released_checkpoint(tmp_path, capsys):
     """The folder as it is downloaded: `checkpoint` is called checkpoint.txt, and the optimiser's tensors are there."""
     tensors = fill(RELEASED)
@@ -329,25 +377,29 @@ def test_released_checkpoint(tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "recognised: JiahuiYu/generative_inpainting, 102 tensors; licence: CC BY-NC 4.0" in shown  # 42 x 2 + 6 x 3
     kinds = "Adam, Adam_1, beta1_power, beta1_power_1, beta2_power, global_step, lr"
-    assert f"mapped: 102 tensors; left out: {kinds}" in shown and "taken as BGR" in shown
+    assert f"mapped: 102 tensors; left out: {kinds}" in shown and "assumed: colours BGR" in shown
+    assert "assumed: trained on images of 256 px" in shown and "assumed: padding" not in shown
     image, mask, _ = scene()
     wanted = [stage[:, ::-1] for stage in generator("release", tensors, image[:, ::-1], mask)]  # blue comes first
     for got, stage in zip(complete(written), wanted, strict=True):
         close(got, stage)
     close(judge(written), discriminator("release", tensors, blue_first(judged())))
     close(judge(written, training=False), discriminator("release", tensors, blue_first(judged()), steps=0))
-    facts = read_weights(written)[1]
-    assert facts["generator"] == Generator(BASE).arguments and facts["discriminator"] == Discriminator(2).arguments
-    assert [facts[name] for name in ("paper", "step", "image_px", "crop", "holes")] == [
+    metadata = read_weights(written)[1]
+    assert (
+        metadata["generator"] == Generator(BASE).arguments and metadata["discriminator"] == Discriminator(2).arguments
+    )
+    assert [metadata[name] for name in ("paper", "step", "image_px", "crop", "holes")] == [
         "deepfill", 0, 256, "center", "official",
     ]  # fmt: skip
     names = ["snap-0.index", "snap-0.data-00000-of-00001"]
-    assert (facts["colours"], facts["preset"], facts["licence"]) == ("BGR", "", "CC BY-NC 4.0")
-    assert facts["source"] == f"JiahuiYu/generative_inpainting, {', '.join(names)}"
+    assert (metadata["colours"], metadata["preset"], metadata["licence"]) == ("BGR", "", "CC BY-NC 4.0")
+    assert metadata["source"] == f"JiahuiYu/generative_inpainting, {', '.join(names)}"
     data = b"".join((folder / name).read_bytes() for name in names)
-    assert facts["source_sha256"] == hashlib.sha256(data).hexdigest()
+    assert metadata["source_sha256"] == hashlib.sha256(data).hexdigest()
 
 
+@pytest.mark.medium
 def test_any_name_of_a_checkpoint_will_do(tmp_path):
     bundle(tmp_path, fill(generator_shapes("release")), "snap-4000")
     one = read_weights(run(tmp_path, tmp_path / "a.safetensors"))  # a folder without a list
@@ -363,11 +415,12 @@ def test_guided_release(tmp_path, capsys):
     for got, wanted in zip(complete(written, True), generator("release", tensors, *scene(True)), strict=True):
         close(got, wanted)
     close(judge(written, 5), discriminator("release", tensors, judged(5)))
-    facts = load(written).facts
-    assert facts["generator"]["guided"] and facts["discriminator"]["guided"] and facts["colours"] == "RGB"
+    metadata = load(written).metadata
+    assert metadata["generator"]["guided"] and metadata["discriminator"]["guided"] and metadata["colours"] == "RGB"
     assert f"train paper-guided --data-dir DIR --init-generator {written} --init-d" in capsys.readouterr().out
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("code", ["networks_tf", "networks", "networks, once"])
 def test_nipponjo(tmp_path, capsys, code):
     """A state of training: both networks, their optimisers, and the identity matrix of the attention."""
@@ -387,11 +440,29 @@ def test_nipponjo(tmp_path, capsys, code):
         close(got, wanted)
     padding = "same" if style == "networks_tf" else "symmetric"
     close(judge(written), discriminator("nipponjo", d, judged(), padding=padding))
-    facts = load(written).facts
-    assert facts["generator"] == Generator(BASE, padding=padding).arguments and facts["colours"] == "RGB"
-    assert facts["discriminator"] == Discriminator(2, padding=padding).arguments
+    metadata = load(written).metadata
+    attends = {"fuse": False, "downsample": "one-step"} if style == "networks_tf" else {"downsample": "strided"}
+    assert (
+        metadata["generator"] == Generator(BASE, padding=padding, **attends).arguments and metadata["colours"] == "RGB"
+    )
+    assert metadata["discriminator"] == Discriminator(2, padding=padding).arguments
     shown = capsys.readouterr().out
     assert f"{style}, 102 tensors" in shown and "left out: 0, fuse_weight" in shown
+    assert ("assumed: attention as networks_tf" in shown) == (style == "networks_tf")
+    assert "assumed: padding" not in shown
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize("code", ["article", "networks_tf", "networks"])
+def test_whose_attention(tmp_path, capsys, code):
+    """The codes compute different images from the same weights; --attention says whose is wanted."""
+    tensors = fill(generator_shapes(code), 3)
+    path = torch_file(tmp_path / "g.pth", tensors)
+    own, released = (generator(code, tensors, *scene(), attention_of=name)[1] for name in (code, "release"))
+    assert np.abs(own - released).max() > 0.05, np.abs(own - released).max()
+    close(complete(run(path, tmp_path / "a.safetensors"))[1], own)
+    close(complete(run(path, tmp_path / "b.safetensors", "--attention", "release"))[1], released)
+    assert capsys.readouterr().out.count("assumed: attention") == (code == "networks_tf")
 
 
 @pytest.mark.parametrize("legacy", [False, True])
@@ -414,7 +485,8 @@ def test_discriminators_alone(tmp_path, capsys):
     close(judge(written), wanted[1])
     assert abs(wanted[0] - wanted[1]).max() > 1e-2
     shown = capsys.readouterr().out
-    assert f"train paper-places2 --data-dir DIR --init-discriminator {written}" in shown and "infer" not in shown
+    assert f"train paper-places2 --data-dir DIR --padding symmetric --init-discriminator {written}" in shown
+    assert "infer" not in shown and "assumed: padding" not in shown
     assert "generator" not in read_weights(written)[1]
     tensors = fill(discriminator_shapes("release"))
     for n in range(1, 7):  # before training the vectors are of any length
@@ -424,6 +496,36 @@ def test_discriminators_alone(tmp_path, capsys):
     close(judge(written, training=False), wanted)
 
 
+def test_padding_of_a_discriminator_alone(tmp_path, capsys):
+    """Both of nipponjo's codes name its tensors alike: it is asked for, or what is assumed is told."""
+    tensors, out = fill(discriminator_shapes("nipponjo"), 5), tmp_path / "a.safetensors"
+    path = torch_file(tmp_path / "d.pth", tensors)
+    for padding, flags in (("same", []), ("same", ["--padding", "same"]), ("symmetric", ["--padding", "symmetric"])):
+        written = run(path, out, *flags)
+        close(judge(written), discriminator("nipponjo", tensors, judged(), padding=padding))
+        assert load_discriminator(written, False).arguments["padding"] == padding
+        told = capsys.readouterr().out
+        assert ("assumed: padding same" in told) == (not flags)
+        assert (f"paper-places2 --data-dir DIR --padding {padding} --init-d" in told) == (padding == "symmetric")
+    released = bundle(tmp_path, fill(RELEASED))
+    assert "generative_inpainting have same" in refused(capsys, released, out, "--padding", "symmetric")
+    assert "a discriminator has no attention" in refused(capsys, path, out, "--attention", "release")
+
+
+@pytest.mark.parametrize("prefix", ["disc.", "state_dict.disc.", ""])
+def test_mmagics_discriminator_alone(tmp_path, capsys, prefix):
+    """Its layers are the paper's, padded symmetrically; it judges what OpenCV reads, blue first."""
+    tensors = fill(discriminator_shapes("mmagic"), 5)
+    named = {prefix + name.removeprefix("disc."): array for name, array in tensors.items()}
+    written = run(torch_file(tmp_path / "d.pth", named), tmp_path / "a.safetensors")
+    for steps in (0, 1):
+        wanted = discriminator("mmagic", tensors, blue_first(judged()), steps, "symmetric")
+        close(judge(written, training=steps == 1), wanted)
+    told = capsys.readouterr().out
+    assert "recognised: open-mmlab/mmagic" in told and f"--padding symmetric --init-discriminator {written}" in told
+
+
+@pytest.mark.medium
 def test_article(tmp_path, capsys):
     """Gates before features, symmetric padding, a sketch after the mask, and a slope of 0.01; two files."""
     g, d = fill(generator_shapes("article"), 6), fill(discriminator_shapes("article", 5), 7)
@@ -433,6 +535,7 @@ def test_article(tmp_path, capsys):
     image, mask, _ = scene()
     close(predict(load(written), image, mask)[1], generator("article", g, image, mask)[1])  # without a sketch
     arguments = {"inputs": "article", "guided": True, "gate_first": True, "padding": "symmetric"}
+    arguments["normalise"] = "channel"
     assert load(written).arguments == Generator(BASE, **arguments).arguments
     assert f"train article --data-dir DIR --init-generator {written}" in capsys.readouterr().out
     written = run(torch_file(tmp_path / "d.pth", d), tmp_path / "d.safetensors")
@@ -468,7 +571,7 @@ def test_shapes(code, source, inputs):
     for base, count in [(24, 4_052_478), (48, 16_171_254), (4, None)]:
         shapes = generator_shapes(code, base, inputs)
         arguments = {"base_channels": base, "guided": inputs == 6, "inputs": source.inputs}
-        places = convert.places("generator", source, arguments, shapes)
+        places = convert.places("generator", source, arguments, shapes, Path("a.file"))
         assert dict(places.values()) == shapes
         if count:
             assert sum(map(prod, shapes.values())) == count + (inputs - 5) * 25 * 2 * base
@@ -477,14 +580,15 @@ def test_shapes(code, source, inputs):
             assert places.keys() == made.keys()
 
 
+@pytest.mark.medium
 def test_the_released_file_at_its_size(tmp_path, capsys):
     shapes = generator_shapes("release", 24) | discriminator_shapes("release", base=64)
     assert shapes["inpaint_net/pmconv5/kernel"] == (3, 3, 96, 192)  # as its index has them
     assert shapes["discriminator/sn_patch_gan/conv1/kernel"] == (5, 5, 4, 64)
     published = bundle(tmp_path, {name: np.zeros(shape, np.float32) for name, shape in shapes.items()})
-    facts = read_weights(run(published, tmp_path / "a.safetensors"))[1]
-    assert facts["generator"] == Generator(attention_chunk=0).arguments
-    assert facts["discriminator"] == Discriminator().arguments
+    metadata = read_weights(run(published, tmp_path / "a.safetensors"))[1]
+    assert metadata["generator"] == Generator(attention_chunk=0).arguments
+    assert metadata["discriminator"] == Discriminator().arguments
     shown = capsys.readouterr().out
     assert "generator, 4,052,478 parameters" in shown and "discriminator, 5,946,816 parameters" in shown
 
@@ -502,8 +606,7 @@ def problem(tmp_path, monkeypatch):
     """Why a file of these tensors is refused; nothing is written."""
 
     def told(tensors) -> str:
-        for reader in ("read_checkpoint", "read_published"):
-            monkeypatch.setattr(convert, reader, lambda path: dict(tensors))
+        monkeypatch.setattr(mapping, "read_tensors", lambda path: dict(tensors))
         with pytest.raises(UserError) as found:
             convert.convert(convert.Options(Path("a.file"), tmp_path / "out.safetensors"))
         assert "\n" not in str(found.value) and not (tmp_path / "out.safetensors").exists()
@@ -512,6 +615,7 @@ def problem(tmp_path, monkeypatch):
     return told
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("code", CODES)
 def test_every_missing_tensor_is_named(problem, code):
     tensors = both(code)
@@ -520,6 +624,7 @@ def test_every_missing_tensor_is_named(problem, code):
         assert told == f"a.file lacks the tensor {name}"
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("code", CODES)
 def test_every_misshapen_tensor_is_named(problem, code):
     tensors = both(code)
@@ -531,6 +636,7 @@ def test_every_misshapen_tensor_is_named(problem, code):
         assert told in problem(tensors | {name: wrong})
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     "change, told",
     [
@@ -588,7 +694,7 @@ def test_whole_modules_are_not_run(tmp_path, capsys):
 def test_missing_files_of_a_checkpoint(tmp_path, capsys):
     folder, out = tmp_path / "release", tmp_path / "a.safetensors"
     folder.mkdir()
-    assert f"there is no .index file in {folder}, such as snap-0.index" in refused(capsys, folder, out)
+    assert f"there is no weights file in the folder {folder}" in refused(capsys, folder, out)
     (folder / "checkpoint.txt").write_text('model_checkpoint_path: "snap-0"\n')
     for name in ("", "checkpoint.txt", "snap-0", "snap-0.index", "snap-0.meta", "snap-0.data-00000-of-00001"):
         assert f"there is no {folder / 'snap-0.index'}; a TensorFlow" in refused(capsys, folder / name, out)
@@ -604,12 +710,43 @@ def test_missing_files_of_a_checkpoint(tmp_path, capsys):
     assert not out.exists()
 
 
-def test_outputs_that_cannot_be_written(tmp_path, capsys):
-    published = bundle(tmp_path, fill(RELEASED))
-    assert "ends in .safetensors" in refused(capsys, published, tmp_path / "a.pdparams")
-    (tmp_path / "file").touch()
-    assert "cannot write" in refused(capsys, published, tmp_path / "file" / "a.safetensors")
-    save_file(fill(generator_shapes("article")), tmp_path / "g.safetensors")
-    before = (tmp_path / "g.safetensors").read_bytes()
-    assert "name another file" in refused(capsys, tmp_path / "g.safetensors", tmp_path / "g.safetensors")
-    assert (tmp_path / "g.safetensors").read_bytes() == before
+def test_a_folder_with_one_file(tmp_path, capsys):
+    """As nipponjo's `pretrained` has it; hidden files are none, and two are named."""
+    folder, tensors = tmp_path / "pretrained", fill(discriminator_shapes("nipponjo"), 5)
+    folder.mkdir()
+    torch_file(folder / "states.PTH", tensors)
+    (folder / "._states.pth").touch()
+    (folder / "README.md").touch()
+    close(judge(run(folder, tmp_path / "a.safetensors")), discriminator("nipponjo", tensors, judged()))
+    torch_file(folder / "b.pt", tensors)
+    told = refused(capsys, folder, tmp_path / "b.safetensors")
+    assert "holds 2 weights files (b.pt, states.PTH); name one of them" in told
+
+
+# ---- what is printed to be done next
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize(
+    ("tensors", "verbs"),
+    [
+        (lambda: fill(RELEASED), ["infer", "train"]),
+        (lambda: both("networks"), ["infer", "train"]),
+        (lambda: both("article"), ["infer", "train"]),
+        (lambda: fill(discriminator_shapes("article", 4)), ["train"]),
+        (lambda: fill(discriminator_shapes("parametrized")), ["train"]),
+    ],
+    ids=["release", "networks", "article", "its D, unguided", "networks' D"],
+)
+def test_next_commands_work(tmp_path, capsys, follow, monkeypatch, tensors, verbs):
+    """For every kind of file, from a path with a space; each run starts from what was converted."""
+    (tmp_path / "my files").mkdir()
+    tensors, path = tensors(), tmp_path / "my files/published.pth"
+    path = bundle(path.parent, tensors) if any("/" in name for name in tensors) else torch_file(path, tensors)
+    run(path, tmp_path / "my files/a.safetensors")
+    monkeypatch.setattr(df_train, "PREVIEW_IMAGES", 1)
+    monkeypatch.setattr(df_train, "VALIDATION_IMAGES", 1)
+    monkeypatch.setattr(df_train, "FINAL_IMAGES", 1)
+    small = ["--image-px", "32", "--base-channels", "4", "--discriminator-channels", "2"]
+    commands = follow(capsys.readouterr().out, *small)
+    assert [command[2] for command in commands] == [f"deepfill.{verb}" for verb in verbs]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from common.gradients import frozen
+from common.runtime.optim import frozen
 from deepfill.losses import adversarial_loss, discriminator_loss, reconstruction_loss
 from deepfill.model import Discriminator, Generator
 
@@ -14,7 +14,7 @@ def test_reconstruction_is_the_mean_over_all_pixels_of_both_stages():
     image = paddle.zeros([2, 3, 4, 4])
     coarse, refined = paddle.full([2, 3, 4, 4], 0.5), paddle.full([2, 3, 4, 4], -0.25)
     mask = paddle.zeros([2, 1, 4, 4])
-    mask[:, :, :, :1] = 1  # a quarter of the picture
+    mask[:, :, :, :1] = 1  # a quarter of the image
     assert float(reconstruction_loss(image, coarse, refined, mask)) == pytest.approx(0.75)
     assert float(reconstruction_loss(image, coarse, refined, mask, 0.2)) == pytest.approx(0.75 * (0.25 + 0.75 * 0.2))
     assert float(reconstruction_loss(image, coarse, refined, mask, 0)) == pytest.approx(0.75 * 0.25)

@@ -7,23 +7,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deepfill import model
+from deepfill import fast_layers, model
+from deepfill.fast_layers import by_rows
 from deepfill.model import (
     ATTENDED_ROWS,
     COARSE_ROWS,
     DILATED_ROWS,
     MATCHED_ROWS,
     MERGED_ROWS,
-    Block,
     Discriminator,
+    GatedConv2D,
     Generator,
+    PartialConv2D,
+    VanillaConv2D,
     continued,
-    first_weights,
+    initial_weights,
 )
 
 import paddle
+from paddle.nn import functional
 
 RNG = np.random.default_rng
+KINDS = {"gated": GatedConv2D, "partial": PartialConv2D, "vanilla": VanillaConv2D}
 ROOT = Path(__file__).parents[2]
 
 
@@ -103,10 +108,10 @@ def same(side, kernel, stride, dilation):
     return total // 2, total - total // 2
 
 
-def block(row, inputs=3, width=2, **kind):
+def block(row, inputs=3, width=2, layers="vanilla", **options):
     """A layer with drawn biases too, its weight and its bias as arrays."""
     paddle.seed(5)
-    layer = Block(inputs, row, width, **{"layers": "vanilla", "gate_first": False, "padding": "same"} | kind)
+    layer = KINDS[layers](inputs, row, width, **options)
     layer.conv.bias.set_value(paddle.randn(layer.conv.bias.shape) * 0.3)
     return layer, layer.conv.weight.numpy().astype(np.float64), layer.conv.bias.numpy().astype(np.float64)
 
@@ -134,6 +139,12 @@ ROWS = [
     ("conv8_atrous", 3, 4, 1),
     ("conv13_upsample", 3, 1, 2),
     ("pmconv6", 3, 1, 1),
+]
+KIND_OPTIONS = [
+    {"layers": "vanilla"},
+    {"layers": "partial"},
+    {"layers": "gated", "gate_first": False},
+    {"layers": "gated", "gate_first": True},
 ]
 
 
@@ -172,14 +183,14 @@ def test_rows_at_a_time_are_the_whole(row, layers, padding, monkeypatch):
         RNG(2).integers(0, 2, (2, 1, 40, 10)) if layers == "partial" else None,
     )
     whole, whole_known = run(layer, x, known)
-    monkeypatch.setattr(model, "WINDOWS_AT_ONCE", 1)
+    monkeypatch.setattr(fast_layers, "WINDOWS_AT_ONCE", 1)
     tensors = [each if each is None else paddle.to_tensor(each.astype(np.float32)) for each in (x, known)]
     pieces = []
     layer.register_forward_pre_hook(lambda _, inputs: pieces.append(inputs[0].shape[2]))
-    assert model.by_rows(layer, *tensors)[0].numpy().tobytes() == whole.tobytes() and pieces == [40]  # with gradients
+    assert by_rows(layer, *tensors)[0].numpy().tobytes() == whole.tobytes() and pieces == [40]  # with gradients
     pieces.clear()
     with paddle.no_grad():
-        made, made_known = model.by_rows(layer, *tensors)
+        made, made_known = by_rows(layer, *tensors)
     assert len(pieces) >= 3 and max(pieces) < 40
     np.testing.assert_allclose(made, whole, atol=2e-6)
     assert made_known is None if known is None else (made_known.numpy() == whole_known).all()
@@ -189,10 +200,11 @@ def test_a_large_map_is_convolved_within_less_than_its_windows():
     """24 channels of 1024 x 1024 px have windows of 9 x 24 x 2^20 numbers: 906 MB, never there at once."""
     code = """
 from benchmarks.worker import peak_megabytes
-from common.device import open_device, paddle
-from deepfill.model import Block, by_rows
+from common.runtime.device import open_device, paddle
+from deepfill.fast_layers import by_rows
+from deepfill.model import GatedConv2D
 open_device("cpu")
-layer = Block(24, ("conv16", 3, 1, 1), 24, "gated", False, "same")
+layer = GatedConv2D(24, ("conv16", 3, 1, 1), 24)
 with paddle.no_grad():
     by_rows(layer, paddle.ones([1, 24, 64, 64]), None)
     before = peak_megabytes()
@@ -202,6 +214,71 @@ print((peak_megabytes() - before) * 2**20)
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert 2 * 24 * 2**20 * 4 <= float(done.stdout) < 9 * 24 * 2**20 * 4  # at least the map and what is made of it
+
+
+def plain(layer, row, x, known, padding):
+    """A layer's equation, its convolution written out: pixels repeated, a stride, nothing joined."""
+    name, kernel, dilation = row[:3]
+    if name.endswith("_upsample"):
+        x, known = (paddle.repeat_interleave(paddle.repeat_interleave(each, 2, 2), 2, 3) for each in (x, known))
+    stride = 2 if name.endswith("_downsample") else 1
+    around = dilation * (kernel - 1) // 2
+    before = around - 1 if stride == 2 and padding == "same" else around
+
+    def convolve(x, weight):
+        x = functional.pad(x, [before, around, before, around])
+        return functional.conv2d(x, weight, stride=stride, dilation=dilation)
+
+    phi, bias = functional.relu if name == "pmconv6" else functional.elu, layer.conv.bias.reshape([1, -1, 1, 1])
+    if isinstance(layer, PartialConv2D):
+        counts = convolve(known, paddle.ones([1, 1, kernel, kernel]))
+        sums = convolve(x * known, layer.conv.weight)
+        reached = (counts > 0).astype("float32")
+        return phi((sums * kernel**2 / counts.clip(min=1) + bias) * reached), reached
+    if isinstance(layer, VanillaConv2D):
+        return phi(convolve(x, layer.conv.weight) + bias), None
+    (one, other), (b, c) = layer.conv.weight.chunk(2), bias.chunk(2, axis=1)
+    one, other = convolve(x, one) + b, convolve(x, other) + c
+    feature, gating = (other, one) if layer.gate_first else (one, other)
+    return phi(feature) / (1 + paddle.exp(-gating)), None
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row[0]}-{row[1]}")
+@pytest.mark.parametrize("padding", ["same", "symmetric"])
+@pytest.mark.parametrize("kind", KIND_OPTIONS, ids=lambda kind: "-".join(map(str, kind.values())))
+def test_fast_layers_are_the_plain_ones(row, padding, kind):
+    """Outputs, and the gradients of the input, the weight and the bias."""
+    layer, *_ = block(row, padding=padding, **kind)
+    arrays = RNG(1).normal(size=(2, 3, 12, 14)).astype(np.float32)
+    known = paddle.to_tensor((RNG(2).random((2, 1, 12, 14)) < 0.3).astype(np.float32))
+    known[0, :, 2:, 3:] = 0
+    seen = {}
+    for name in ("fast", "plain"):
+        x = paddle.to_tensor(arrays, stop_gradient=False)
+        if name == "fast":
+            made, reached = layer(x, known if kind["layers"] == "partial" else None)
+        else:
+            made, reached = plain(layer, row, x, known, padding)
+        slope = paddle.to_tensor(RNG(3).normal(size=made.shape).astype(np.float32))
+        seen[name] = [made, *paddle.grad((made * slope).sum(), [x, layer.conv.weight, layer.conv.bias])]
+        seen[name] += [reached] if kind["layers"] == "partial" else []
+    assert len(seen["fast"]) == len(seen["plain"])
+    for fast, wanted in zip(seen["fast"], seen["plain"], strict=True):
+        assert fast.shape == wanted.shape and float(wanted.abs().max()) > 0.1
+        np.testing.assert_allclose(fast, wanted, rtol=1e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("row", [("conv3", 3, 1, 2), ("conv2_downsample", 3, 1, 2), ("conv13_upsample", 3, 1, 2)])
+def test_traced_halves_are_the_eager_ones(row):
+    """As gated layers are exported: two convolutions by slices of the weight."""
+    layer, *_ = block(row, layers="gated", padding="same")
+    traced = paddle.jit.to_static(
+        layer.forward, input_spec=[paddle.static.InputSpec([None, 3, None, None], "float32")], full_graph=True
+    )
+    x = paddle.to_tensor(RNG(1).normal(size=(2, 3, 12, 14)).astype(np.float32))
+    eager = block(row, layers="gated")[0](x)[0].numpy()
+    made = traced(x)
+    np.testing.assert_allclose((made[0] if isinstance(made, (list, tuple)) else made).numpy(), eager, atol=2e-6)
 
 
 @pytest.mark.parametrize("kernel, around", [(3, 1), (5, 2)])
@@ -235,27 +312,41 @@ def test_dilated_layers_span_twice_their_dilation_and_one(dilation):
 
 
 def test_the_order_of_the_gates_is_that_of_the_halves():
-    """A network with its gates first, and the same with the halves of every gated convolution swapped."""
+    """A network with its gates first, and the same with the halves of every gated convolution swapped: in float64.
+
+    With weights that keep signals at size 1: of Glorot's nothing is left after a dozen layers but rounding.
+    """
     paddle.seed(1)
     first, second = Generator(4, gate_first=True), Generator(4)
+    model.initialise(first)
     weights = first.state_dict()
     for name, value in weights.items():
         if ".conv." in name:  # not those to RGB
             value = paddle.concat(value.chunk(2)[::-1])
         second.state_dict()[name].set_value(value)
-    image, mask = scene(1, 32, 40)
-    for mine, other in zip(first(image, mask), second(image, mask), strict=True):
-        np.testing.assert_allclose(mine.numpy(), other.numpy(), rtol=1e-4, atol=1e-9)
-    second.set_state_dict(weights)
-    assert np.abs(first(image, mask)[1].numpy() - second(image, mask)[1].numpy()).max() > 1e-9
+    image, mask = (x.astype("float64") for x in scene(1, 32, 40))
+    paddle.set_default_dtype("float64")
+    try:
+        first.to(dtype="float64")
+        second.to(dtype="float64")
+        made, same = first(image, mask), second(image, mask)
+        second.set_state_dict(first.state_dict())  # halves not swapped
+        other = second(image, mask)
+    finally:
+        paddle.set_default_dtype("float32")
+    for mine, theirs, wrong in zip(made, same, other, strict=True):
+        size = np.abs(mine.numpy()).max()
+        assert size > 0.01
+        np.testing.assert_allclose(mine.numpy(), theirs.numpy(), rtol=0, atol=1e-10 * size)
+        assert np.abs(mine.numpy() - wrong.numpy()).max() > 0.1 * size
 
 
 @pytest.mark.parametrize("kind", [{"layers": "vanilla"}, {"layers": "gated"}, {"layers": "gated", "gate_first": True}])
-def test_first_weights_keep_the_second_moment(kind):
+def test_initial_weights_keep_the_second_moment(kind):
     paddle.seed(0)
-    layer = Block(64, ("conv5", 3, 1, 1), 64, **{"gate_first": False, "padding": "same"} | kind)
-    layer.conv.weight.set_value(first_weights(layer))
-    made, _ = layer(paddle.randn([4, 64, 24, 24]), None)
+    layer = KINDS[kind["layers"]](64, ("conv5", 3, 1, 1), 64, **{k: v for k, v in kind.items() if k != "layers"})
+    layer.conv.weight.set_value(initial_weights(layer))
+    made, _ = layer(paddle.randn([4, 64, 24, 24]))
     assert not layer.conv.bias.numpy().any()
     kept = float(made[:, :, 1:-1, 1:-1].square().mean())
     assert 0.8 < kept < 1.2  # Glorot's weights keep 0.64 and 0.13
@@ -276,7 +367,7 @@ def test_first_weights_keep_the_second_moment(kind):
 
 @pytest.mark.parametrize("row", ROWS[:-1], ids=lambda row: f"{row[0]}-{row[1]}")
 def test_partial_convolution_is_its_definition(row):
-    """Liu et al. 2018, Eq. 1 and 2, place by place; each picture with its own hole."""
+    """Liu et al. 2018, Eq. 1 and 2, place by place; each image with its own hole."""
     name, kernel, dilation, _ = row
     layer, weight, bias = block(row, layers="partial")
     x, known = RNG(1).normal(size=(2, 3, 12, 14)), np.ones((2, 1, 12, 14))

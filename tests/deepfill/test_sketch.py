@@ -9,12 +9,14 @@ import pytest
 from PIL import Image
 
 from common.errors import UserError
-from common.images import read_image, resize
+from common.imaging import io as image_io
+from common.imaging.io import read_image
+from common.imaging.transforms import resize
 from deepfill import sketch
 
 
 def step(height, width, level, axis=1, base=60):
-    """One half of the picture is brighter than the other by `level`."""
+    """One half of the image is brighter than the other by `level`."""
     image = np.full((height, width, 3), base, np.uint8)
     bright = image[:, width // 2 :] if axis == 1 else image[height // 2 :]
     bright += np.uint8(level)
@@ -67,17 +69,17 @@ def test_flat_and_noisy_pictures_have_no_lines():
 @pytest.mark.realdata
 def test_a_face_has_the_same_lines_at_any_size():
     if "SUITE_DATA" not in os.environ:
-        pytest.skip("SUITE_DATA does not name the folder of real pictures")
+        pytest.skip("SUITE_DATA does not name the folder of real images")
     faces = sorted((Path(os.environ["SUITE_DATA"]) / "celeba/img_align_celeba").glob("*.jpg"))[:400:20]
-    again, shares = [], []
+    again, fractions = [], []
     for face in faces:
         image = read_image(face)[20:198]
         small, large = (sketch.edges(resize(image, side, side)) for side in (128, 512))
         near = cv2.dilate(small.repeat(4, 0).repeat(4, 1).astype(np.uint8), np.ones((9, 9)))
         again.append(near[large].mean())
-        shares.append(sketch.edges(resize(image, 256, 256)).mean())
+        fractions.append(sketch.edges(resize(image, 256, 256)).mean())
     assert np.mean(again) > 0.9
-    assert 0.02 < np.mean(shares) < 0.10  # a drawing, not a texture
+    assert 0.02 < np.mean(fractions) < 0.10  # a drawing, not a texture
 
 
 # ---- reading
@@ -85,7 +87,7 @@ def test_a_face_has_the_same_lines_at_any_size():
 
 @pytest.fixture
 def drawn():
-    """A frame and a diagonal stroke, 20 % of the picture."""
+    """A frame and a diagonal stroke, 20 % of the image."""
     lines = np.zeros((40, 60), np.uint8)
     cv2.rectangle(lines, (5, 5), (50, 30), 1, 1)
     cv2.line(lines, (10, 35), (55, 2), 1, 3)
@@ -193,9 +195,9 @@ def test_a_turned_sketch_is_upright(tmp_path, drawn):
 
 def test_another_size_is_the_users_mistake(tmp_path, drawn):
     path = saved(tmp_path, drawn)
-    with pytest.raises(UserError, match=r"sketch.png is 60 x 40 px, but its picture is 61 x 40 px"):
+    with pytest.raises(UserError, match=r"sketch.png is 60 x 40 px, but its image is 61 x 40 px"):
         sketch.read_sketch(path, 40, 61)
-    with pytest.raises(UserError, match=r"60 x 40 px, but its picture is 40 x 60 px; draw the sketch"):
+    with pytest.raises(UserError, match=r"60 x 40 px, but its image is 40 x 60 px; draw the sketch"):
         sketch.read_sketch(path, 60, 40)
 
 
@@ -203,14 +205,25 @@ def test_unreadable_files_are_named(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"none.png: No such file"):
         sketch.read_sketch(tmp_path / "none.png", 4, 4)
     (tmp_path / "text.png").write_text("lines")
-    with pytest.raises(UserError, match=r"cannot read the sketch .*text.png: not a picture"):
+    with pytest.raises(UserError, match=r"cannot read the sketch .*text.png: not an image"):
         sketch.read_sketch(tmp_path / "text.png", 4, 4)
-    monkeypatch.setattr(sketch, "MAX_PIXELS", 8)
+    monkeypatch.setattr(image_io, "MAX_PIXELS", 8)
     with pytest.raises(UserError, match=r"3 x 3 px; the limit is 8 pixels"):
         sketch.read_sketch(saved(tmp_path, np.zeros((3, 3), np.uint8)), 3, 3)
 
 
 # ---- folders of edges
+
+
+def test_no_sketch_is_run(tmp_path, monkeypatch):
+    """EPS is a program, which Pillow gives to Ghostscript. Here another program stands under its name."""
+    (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {tmp_path / 'ran'}\n")
+    (tmp_path / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    (tmp_path / "x.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n%%EOF\n")
+    with pytest.raises(UserError, match="cannot read the sketch .*x.png: not an image"):
+        sketch.read_sketch(tmp_path / "x.png", 9, 9)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_finds_the_edge_picture_of_a_photo(tmp_path):
@@ -222,9 +235,7 @@ def test_finds_the_edge_picture_of_a_photo(tmp_path):
     for photo, name in expected.items():
         assert sketch.edge_file(photos / photo, folder) == folder / name
     for photo in ("e.jpg", "f.jpg"):
-        with pytest.raises(
-            UserError, match=rf"{folder} has no edge picture of {photo}; call it {photo[0]}_edge.png or"
-        ):
+        with pytest.raises(UserError, match=rf"{folder} has no edge image of {photo}; call it {photo[0]}_edge.png or"):
             sketch.edge_file(photos / photo, folder)
     with pytest.raises(UserError, match="there is no folder of edges"):
         sketch.edge_file(photos / "a.jpg", tmp_path / "elsewhere")
@@ -242,13 +253,13 @@ def test_a_photo_is_not_its_own_edge_picture(tmp_path):
 
 
 def test_drop_leaves_out_whole_sketches_at_its_rate(drawn):
-    before, chance = drawn.copy(), np.random.default_rng(0)
-    kept = [sketch.drop(drawn, 0.3, chance) for _ in range(2000)]
+    before, rng = drawn.copy(), np.random.default_rng(0)
+    kept = [sketch.drop(drawn, 0.3, rng) for _ in range(2000)]
     assert all((one == drawn).all() or not one.any() for one in kept)
     assert abs(sum(not one.any() for one in kept) - 600) < 82  # standard deviation 20.5
     assert (drawn == before).all()
-    for rate, share in ((0.0, 1), (1.0, 0)):
-        assert np.mean([sketch.drop(drawn, rate, chance).any() for _ in range(50)]) == share
+    for rate, fraction in ((0.0, 1), (1.0, 0)):
+        assert np.mean([sketch.drop(drawn, rate, rng).any() for _ in range(50)]) == fraction
 
 
 @pytest.mark.parametrize("dtype", [bool, np.float32])
@@ -256,8 +267,8 @@ def test_drop_keeps_kind_and_size_and_is_the_generators_choice(drawn, dtype):
     lines = drawn.astype(dtype)
     dropped = sketch.drop(lines, 1.0, np.random.default_rng(0))
     assert dropped.dtype == dtype and dropped.shape == lines.shape
-    chances = [np.random.default_rng(5) for _ in range(2)]
-    first, again = ([sketch.drop(lines, 0.5, chance).any() for _ in range(40)] for chance in chances)
+    rngs = [np.random.default_rng(5) for _ in range(2)]
+    first, again = ([sketch.drop(lines, 0.5, rng).any() for _ in range(40)] for rng in rngs)
     assert first == again
 
 

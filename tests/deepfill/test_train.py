@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from common.checkpoint import newest_state, read_weights, save_weights
+from common.checkpoint.state import newest_state
+from common.checkpoint.weights import read_weights, save_weights
 from common.errors import UserError
-from common.images import write_image
+from common.imaging.io import write_image
 from data.synthetic import write_faces
 from deepfill import infer
 from deepfill import train as df_train
@@ -19,7 +20,9 @@ from deepfill.config import ARTICLE, GUIDED, PLACES2, PRESETS, TINY
 
 import paddle
 
-PLAIN = dataclasses.replace(TINY, residual=False, decay_steps=0, holes="official", known_weight=1.0)
+pytestmark = pytest.mark.medium
+
+PLAIN = dataclasses.replace(TINY, residual=False, decay_steps=0, mask="official", known_weight=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +36,10 @@ def settings(faces, folder, **changes):
 
 def one_batch(cfg):
     """Noise, which has lines everywhere: image, mask, and edge or None."""
-    pictures = np.random.default_rng(0).integers(0, 255, (cfg.batch_size, 40, 40, 3), dtype=np.uint8)
-    make = df_train.sample_maker(pictures, cfg)
+    images = np.random.default_rng(0).integers(0, 255, (cfg.batch_size, 40, 40, 3), dtype=np.uint8)
+    make = df_train.sample_maker(images, cfg)
     samples = [make(n, np.random.default_rng(n)) for n in range(cfg.batch_size)]
-    return df_train.to_tensors(tuple(np.stack(column) for column in zip(*samples, strict=True)), cfg.hole_per_batch)
+    return df_train.to_tensors(tuple(np.stack(column) for column in zip(*samples, strict=True)), cfg.mask_per_batch)
 
 
 def snapshot(network):
@@ -93,8 +96,8 @@ def test_one_step_of_both_networks_by_hand(changes):
 
     generator, judge = by_hand["generator"], by_hand["discriminator"]
     coarse, refined = generator(image, mask, edge)
-    x, hole, made = image.numpy(), mask.numpy(), [coarse.numpy(), refined.numpy()]
-    completed = np.where(hole > 0, made[1], x)
+    x, target_mask, made = image.numpy(), mask.numpy(), [coarse.numpy(), refined.numpy()]
+    completed = np.where(target_mask > 0, made[1], x)
     twice = [paddle.concat([value, value]) for value in (mask, edge) if value is not None]
     logits = judge(paddle.to_tensor(np.concatenate([x, completed])), *twice)
     real, fake = np.split(logits.numpy(), 2)
@@ -111,7 +114,7 @@ def test_one_step_of_both_networks_by_hand(changes):
             value.set_value(end["discriminator"][name])
     opinion = judge(image * (1 - mask) + refined * mask, mask, edge)
     assert done["adversarial"] == pytest.approx(-opinion.numpy().mean(), rel=1e-4)
-    weight = np.where(hole > 0, 1.0, cfg.known_weight)
+    weight = np.where(target_mask > 0, 1.0, cfg.known_weight)
     reconstruction = sum((weight * np.abs(x - stage)).mean() for stage in made)
     assert done["reconstruction"] == pytest.approx(reconstruction, rel=1e-5)
     weight = paddle.to_tensor(weight.astype(np.float32))
@@ -167,7 +170,7 @@ def test_the_discriminator_moves_once_and_then_the_generator_once():
 
 
 def test_what_the_discriminator_is_given():
-    """Real pictures and composites, which equal them outside the hole, each with its hole and its lines."""
+    """Real images and composites, which equal them outside the hole, each with its hole and its lines."""
     cfg = dataclasses.replace(PLAIN, sketch_drop=0.0)
     nets, optimizers = build(cfg)
     image, mask, edge = one_batch(cfg)
@@ -179,15 +182,15 @@ def test_what_the_discriminator_is_given():
 
     nets["discriminator"].forward = watched
     df_train.train_step(nets, optimizers, image, mask, edge, False, cfg)
-    x, hole, lines = image.numpy(), mask.numpy(), edge.numpy()
+    x, target_mask, lines = image.numpy(), mask.numpy(), edge.numpy()
     (both, *maps), (composite, *its_maps) = given
     np.testing.assert_array_equal(both[:4], x)
-    known = np.broadcast_to(hole == 0, x.shape)
+    known = np.broadcast_to(target_mask == 0, x.shape)
     for made in (both[4:], composite):
         np.testing.assert_array_equal(made[known], x[known])
         np.testing.assert_allclose(made[~known], refined[~known], atol=1e-6)
         assert (made != x).any(axis=(1, 2, 3)).all()
-    for value, once, twice in zip((hole, lines), its_maps, maps, strict=True):
+    for value, once, twice in zip((target_mask, lines), its_maps, maps, strict=True):
         assert 0 < value.mean() < 1
         np.testing.assert_array_equal(once, value)
         np.testing.assert_array_equal(twice, np.concatenate([value, value]))
@@ -196,8 +199,8 @@ def test_what_the_discriminator_is_given():
 def test_the_discriminator_moves_the_generator():
     """Equal but for the adversarial loss's share, two steps end in different generators."""
     ends = []
-    for share in (0.0, 1.0):
-        cfg = dataclasses.replace(PLAIN, adversarial_weight=share)
+    for fraction in (0.0, 1.0):
+        cfg = dataclasses.replace(PLAIN, adversarial_weight=fraction)
         nets, optimizers = build(cfg)
         df_train.train_step(nets, optimizers, *one_batch(cfg), False, cfg)
         ends.append(snapshot(nets["generator"]))
@@ -217,11 +220,11 @@ def test_batches_of_one_and_two_train(batch_size, layers):
     assert all(np.isfinite(value.item()) for value in done.values())
     for name, net in nets.items():
         still = {key for key, value in snapshot(net).items() if (value == before[name][key]).all()}
-        assert still <= {"conv6.bias"}  # in which real and completed pictures cancel, if all answers have one sign
+        assert still <= {"conv6.bias"}  # in which real and completed images cancel, if all answers have one sign
 
 
 def test_a_set_that_does_not_divide_into_batches(faces, tmp_path):
-    """60 drawn faces, 54 to train: batches of 53 leave one picture over, which begins the next batch."""
+    """60 drawn faces, 54 to train: batches of 53 leave one image over, which begins the next batch."""
     cfg = settings(faces, tmp_path / "run", batch_size=53, total_steps=2)
     assert df_train.train(cfg).exists()
 
@@ -240,39 +243,43 @@ def test_rates_fall_over_the_last_steps():
 
 
 def test_what_reaches_the_steps(faces, tmp_path, monkeypatch):
-    """Four steps, of which two are plain and the last two fall to a half; each picture of a step its own hole."""
+    """Four steps, of which two are plain and the last two fall to a half; each image of a step its own hole."""
     seen, real = [], df_train.train_step
 
-    def spy(nets, optimizers, image, mask, edge, plain, cfg):
+    def spy(nets, optimizers, image, mask_tensor, edge, plain, cfg):
         rates = {name: optimizer.get_lr() for name, optimizer in optimizers.items()}
-        seen.append((plain, rates["generator"], rates["discriminator"], mask.numpy(), nets["generator"].training))
-        return real(nets, optimizers, image, mask, edge, plain, cfg)
+        seen.append(
+            (plain, rates["generator"], rates["discriminator"], mask_tensor.numpy(), nets["generator"].training)
+        )
+        return real(nets, optimizers, image, mask_tensor, edge, plain, cfg)
 
     monkeypatch.setattr(df_train, "train_step", spy)
     df_train.train(settings(faces, tmp_path / "run", learning_rate=1e-3))
-    plain, generators, judges, holes, training = zip(*seen, strict=True)
+    plain, generators, judges, masks, training = zip(*seen, strict=True)
     assert plain == (True, True, False, False) and all(training)
     assert generators == judges == pytest.approx([1e-3, 1e-3, 1e-3, 0.5e-3])
-    assert all((a != b).any() for masks in holes for a, b in zip(masks, masks[1:], strict=False))
+    assert all((a != b).any() for mask_tensors in masks for a, b in zip(mask_tensors, mask_tensors[1:], strict=False))
     seen.clear()
-    df_train.train(settings(faces, tmp_path / "per-batch", hole_per_batch=True))
-    assert len(seen) == 4 and all((masks == masks[:1]).all() and masks.any() for *_, masks, _ in seen)
+    df_train.train(settings(faces, tmp_path / "per-batch", mask_per_batch=True))
+    assert len(seen) == 4 and all(
+        (mask_tensors == mask_tensors[:1]).all() and mask_tensors.any() for *_, mask_tensors, _ in seen
+    )
     assert (seen[0][3] != seen[1][3]).any()
 
 
 def test_one_hole_for_a_batch():
-    holes = np.arange(4)[:, None, None] == np.arange(64).reshape(1, 8, 8) % 4
-    image, mask, edge = df_train.to_tensors((np.zeros((4, 8, 8, 3), np.uint8), holes), False)
-    np.testing.assert_array_equal(mask.numpy()[:, 0], holes)
+    masks = np.arange(4)[:, None, None] == np.arange(64).reshape(1, 8, 8) % 4
+    image, mask, edge = df_train.to_tensors((np.zeros((4, 8, 8, 3), np.uint8), masks), False)
+    np.testing.assert_array_equal(mask.numpy()[:, 0], masks)
     assert edge is None and image.shape == [4, 3, 8, 8] and (image.numpy() == -1).all()
-    _, mask, edge = df_train.to_tensors((np.zeros((4, 8, 8, 3), np.uint8), holes, ~holes), True)
-    np.testing.assert_array_equal(mask.numpy()[:, 0], holes[[0, 0, 0, 0]])
-    np.testing.assert_array_equal(edge.numpy()[:, 0], ~holes)
+    _, mask, edge = df_train.to_tensors((np.zeros((4, 8, 8, 3), np.uint8), masks, ~masks), True)
+    np.testing.assert_array_equal(mask.numpy()[:, 0], masks[[0, 0, 0, 0]])
+    np.testing.assert_array_equal(edge.numpy()[:, 0], ~masks)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_fit_together(preset):
-    """Checked as they are, and one step of their kinds of networks, pictures and holes in small."""
+    """Checked as they are, and one step of their kinds of networks, images and holes in small."""
     cfg = dataclasses.replace(PRESETS[preset][1], preset=preset, data_dir=Path("somewhere"))
     df_train.check(cfg)
     assert cfg.total_steps > cfg.plain_steps and cfg.total_steps >= cfg.warmup_steps + cfg.decay_steps
@@ -285,10 +292,10 @@ def test_presets_fit_together(preset):
 
 
 def test_the_releases_numbers():
-    """inpaint.yml: batches of 16 at 256 px, Adam 1e-4 (0.5, 0.999), losses 1 : 1; the article: two at a time."""
-    for cfg in (PLACES2, GUIDED, ARTICLE):
-        assert (cfg.image_px, cfg.learning_rate, cfg.beta1, cfg.beta2) == (256, 1e-4, 0.5, 0.999)
-        assert (cfg.adversarial_weight, cfg.known_weight, cfg.slope, cfg.plain_steps) == (1, 1, 0.2, 0)
+    """inpaint.yml: 16 at 256 px, Adam 1e-4 (0.5, 0.999), losses 1 : 1; the article: D3, D4, two at a time."""
+    for cfg, beta1, slope in ((PLACES2, 0.5, 0.2), (GUIDED, 0.5, 0.2), (ARTICLE, 0.9, 0.01)):
+        assert (cfg.image_px, cfg.learning_rate, cfg.beta1, cfg.beta2) == (256, 1e-4, beta1, 0.999)
+        assert (cfg.adversarial_weight, cfg.known_weight, cfg.slope, cfg.plain_steps) == (1, 1, slope, 0)
     assert PLACES2.batch_size == 16 and (PLACES2.base_channels, PLACES2.guided, GUIDED.guided) == (24, False, True)
     assert (ARTICLE.base_channels, ARTICLE.inputs, ARTICLE.gate_first, ARTICLE.padding) == (
         48,
@@ -325,7 +332,7 @@ def test_settings_that_cannot_work(changes, told):
 
 
 def drawing(height, width, rng):
-    """White strokes on black, and where: less than half of the picture."""
+    """White strokes on black, and where: less than half of the image."""
     lines = np.zeros((height, width), np.uint8)
     for _ in range(4):
         ends = rng.integers(0, (width, height), (2, 2)).tolist()
@@ -335,7 +342,7 @@ def drawing(height, width, rng):
 
 @pytest.mark.parametrize("crop", ["random", "square178", "random160"])
 def test_lines_of_a_folder_lie_where_the_picture_has_them(tmp_path, crop):
-    """Each picture is its own edge map, so that after crop and flip both still show the same."""
+    """Each image is its own edge map, so that after crop and flip both still show the same."""
     rng = np.random.default_rng(0)
     for n, name in enumerate(("a", "b_edge")):
         strokes = drawing(60 + 20 * n, 90, rng)
@@ -351,7 +358,7 @@ def test_lines_of_a_folder_lie_where_the_picture_has_them(tmp_path, crop):
         assert lines[drawn].all()
         assert not lines[cv2.dilate(drawn.astype(np.uint8), np.ones((5, 5))) == 0].any()  # up to 2 px wider
         shown.add(drawn.tobytes())
-    assert len(shown) == (24 if crop != "square178" else 4)  # crops; two pictures and their mirror images
+    assert len(shown) == (24 if crop != "square178" else 4)  # crops; two images and their mirror images
 
 
 def test_edges_of_the_pictures_in_a_zip_go_by_name(faces, tmp_path):
@@ -370,15 +377,15 @@ def test_edges_of_the_pictures_in_a_zip_go_by_name(faces, tmp_path):
     make = df_train.sample_maker(Zipped(), dataclasses.replace(TINY, edges_dir=tmp_path / "edges", sketch_drop=0.0))
     write_image(tmp_path / "edges/000007_edge.png", drawing(50, 40, np.random.default_rng(0)))
     assert make(7, np.random.default_rng(0))[2].any()
-    with pytest.raises(UserError, match="has no edge picture of 000008.jpg"):
+    with pytest.raises(UserError, match="has no edge image of 000008.jpg"):
         make(8, np.random.default_rng(0))
 
 
 def test_cannys_lines_are_mirrored_with_the_picture():
     """A bright left half: its edge stays beside it."""
-    picture = np.full((178, 178, 3), 40, np.uint8)
-    picture[:, :60] = 220  # up to column 10.8 of 32
-    make = df_train.sample_maker([picture], dataclasses.replace(TINY, sketch_drop=0.0))
+    given = np.full((178, 178, 3), 40, np.uint8)
+    given[:, :60] = 220  # up to column 10.8 of 32
+    make = df_train.sample_maker([given], dataclasses.replace(TINY, sketch_drop=0.0))
     sides = []
     for seed in range(60):
         image, _, lines = make(0, np.random.default_rng(seed))
@@ -387,16 +394,16 @@ def test_cannys_lines_are_mirrored_with_the_picture():
         edge = bright[-1] if sides[-1] else bright[0]
         assert lines.any() and np.abs(np.flatnonzero(lines.any(axis=0)) - edge).max() <= 3
     assert 15 < sum(sides) < 45  # of 60, half of them mirrored
-    make = df_train.sample_maker([picture], dataclasses.replace(TINY, flip=False))
+    make = df_train.sample_maker([given], dataclasses.replace(TINY, flip=False))
     assert all(make(0, np.random.default_rng(seed))[0][0, 0, 0] == 220 for seed in range(20))
 
 
 def test_sketches_are_left_out_at_their_rate():
     """Everything else of a sample stays the same; an unguided network is given none at all."""
-    picture = np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8)
+    image = np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8)
     samples = {}
     for rate in (0.0, 0.7, 1.0):
-        make = df_train.sample_maker([picture], dataclasses.replace(TINY, sketch_drop=rate))
+        make = df_train.sample_maker([image], dataclasses.replace(TINY, sketch_drop=rate))
         samples[rate] = [make(0, np.random.default_rng(seed)) for seed in range(300)]
     kept = {rate: np.mean([lines.any() for _, _, lines in found]) for rate, found in samples.items()}
     assert kept[0.0] == 1 and kept[1.0] == 0 and abs(kept[0.7] - 0.3) < 0.11  # four standard deviations
@@ -405,19 +412,19 @@ def test_sketches_are_left_out_at_their_rate():
         np.testing.assert_array_equal(always[1], sometimes[1])
         assert not sometimes[2].any() or (sometimes[2] == always[2]).all()
     unguided = dataclasses.replace(TINY, guided=False, sketch_drop=0.0)
-    sample = df_train.sample_maker([picture], unguided)(0, np.random.default_rng(0))
+    sample = df_train.sample_maker([image], unguided)(0, np.random.default_rng(0))
     assert len(sample) == 2
     np.testing.assert_array_equal(sample[0], samples[0.0][0][0])
 
 
 @pytest.mark.parametrize("kind", ["official", "rectangle", "bands"])
 def test_holes_are_of_the_kind_asked_for(kind):
-    cfg = dataclasses.replace(TINY, holes=kind)
+    cfg = dataclasses.replace(TINY, mask=kind)
     make = df_train.sample_maker([np.zeros((40, 40, 3), np.uint8)], cfg)
-    holes = np.stack([make(0, np.random.default_rng(seed))[1] for seed in range(200)])
-    boxes = [hole[np.ix_(hole.any(axis=1), hole.any(axis=0))].all() for hole in holes]
+    masks = np.stack([make(0, np.random.default_rng(seed))[1] for seed in range(200)])
+    boxes = [mask[np.ix_(mask.any(axis=1), mask.any(axis=0))].all() for mask in masks]
     mean = {"official": 0.309, "rectangle": 0.192, "bands": 0.3}[kind]
-    assert holes.mean() == pytest.approx(mean, abs=0.05) and all(boxes) == (kind == "rectangle")
+    assert masks.mean() == pytest.approx(mean, abs=0.05) and all(boxes) == (kind == "rectangle")
 
 
 def test_photos_of_pairs_are_the_left_halves(tmp_path):
@@ -459,13 +466,13 @@ def test_fine_tuning_starts_from_the_given_weights(faces, tmp_path):
     weights = df_train.train(settings(faces, tmp_path / "first"))
     again = settings(faces, tmp_path / "second", init_generator=weights, init_discriminator=weights, base_channels=8)
     nets, _ = df_train.build(again)
-    tensors, facts = read_weights(weights)
+    tensors, metadata = read_weights(weights)
     assert nets["generator"].training and nets["generator"].arguments["base_channels"] == 4  # the file's own
     for name, net in nets.items():
         for key, value in snapshot(net).items():
             np.testing.assert_array_equal(value, tensors[f"{name}.{key}"])
-    assert {name: facts[name] for name in ("paper", "image_px", "holes", "crop", "colours", "step")} == {
-        **{"paper": "deepfill", "image_px": 32, "holes": TINY.holes, "crop": TINY.crop, "colours": "RGB", "step": 4}
+    assert {name: metadata[name] for name in ("paper", "image_px", "holes", "crop", "colours", "step")} == {
+        **{"paper": "deepfill", "image_px": 32, "holes": TINY.mask, "crop": TINY.crop, "colours": "RGB", "step": 4}
     }
     with pytest.raises(UserError, match="takes a sketch; set --guided"):
         df_train.build(dataclasses.replace(again, guided=False))
@@ -473,13 +480,32 @@ def test_fine_tuning_starts_from_the_given_weights(faces, tmp_path):
         df_train.build(dataclasses.replace(again, guided=False, init_generator=None))
 
 
+def test_networks_of_different_padding_do_not_train_together(tmp_path):
+    """Whichever of them comes from a file: the flag that mends it is named, or both files are."""
+    paths = {}
+    for padding in ("same", "symmetric"):
+        nets, _ = build(dataclasses.replace(TINY, padding=padding))
+        metadata = {"paper": "deepfill", "image_px": 32, "colours": "RGB"} | {key: nets[key].arguments for key in nets}
+        paths[padding] = save_weights(tmp_path / f"{padding}.safetensors", nets, metadata)
+    first, second = paths.values()
+    start = lambda **changes: df_train.build(dataclasses.replace(TINY, **changes))  # noqa: E731
+    for name in ("generator", "discriminator"):
+        with pytest.raises(UserError, match=f"network in {second} is padded symmetric; set --padding symmetric"):
+            start(**{f"init_{name}": second})
+        start(**{f"init_{name}": second}, padding="symmetric")
+    with pytest.raises(UserError, match=f"{first} is padded same, the discriminator in {second} symmetric"):
+        start(init_generator=first, init_discriminator=second)
+    nets, _ = start(init_generator=second, init_discriminator=second)  # the setting is of neither
+    assert {net.arguments["padding"] for net in nets.values()} == {"symmetric"}
+
+
 def test_fine_tuning_weights_that_take_blue_first(tmp_path):
-    """The release's: trained on, they judge and make the same pictures, and are saved as what they then are."""
+    """The release's: trained on, they judge and make the same images, and are saved as what they then are."""
     cfg = dataclasses.replace(TINY, guided=False, slope=0.3)
     nets, _ = build(cfg)
-    facts = {"paper": "deepfill", "image_px": 32, "colours": "BGR"}
-    facts |= {name: net.arguments for name, net in nets.items()}
-    path = save_weights(tmp_path / "bgr.safetensors", nets, facts)
+    metadata = {"paper": "deepfill", "image_px": 32, "colours": "BGR"}
+    metadata |= {name: net.arguments for name, net in nets.items()}
+    path = save_weights(tmp_path / "bgr.safetensors", nets, metadata)
     started, _ = df_train.build(dataclasses.replace(cfg, init_generator=path, init_discriminator=path))
     image, mask, _ = one_batch(cfg)
     for net in (*nets.values(), *started.values()):
@@ -490,5 +516,5 @@ def test_fine_tuning_weights_that_take_blue_first(tmp_path):
     expected = nets["discriminator"](blue_first, mask).numpy()
     judged = started["discriminator"](image, mask).numpy()
     np.testing.assert_allclose(judged, expected, rtol=1e-4, atol=1e-6 * np.abs(expected).max())
-    assert started["discriminator"].arguments["slope"] == 0.3 and df_train.facts(started, cfg)["colours"] == "RGB"
-    assert infer.load(path).facts["colours"] == "RGB"
+    assert started["discriminator"].arguments["slope"] == 0.3 and df_train.metadata(started, cfg)["colours"] == "RGB"
+    assert infer.load(path).metadata["colours"] == "RGB"

@@ -16,9 +16,13 @@ import sys
 import time
 from pathlib import Path
 
-from common import batches, checkpoint, runlog
+from common.checkpoint import state as checkpoint_state
+from common.checkpoint import weights
+from common.datasets import loader
+from common.imaging import io as image_io
+from common.training import run
 
-PATIENCE_SECONDS = 5  # instead of minutes, for a picture that never comes
+PATIENCE_SECONDS = 5  # instead of minutes, for an image that never comes
 
 
 def main(paper: str, data: str, folder: str, events: str, settings: dict, fault: dict) -> None:
@@ -46,7 +50,7 @@ def main(paper: str, data: str, folder: str, events: str, settings: dict, fault:
 
 def follow(note, fault: dict) -> None:
     """Notes every step and checkpoint, and does the faults that come after a number of steps."""
-    record, save_state = runlog.Run.record, checkpoint.save_state
+    record, save_state = run.Run.record, checkpoint_state.save_state
     steps = 0
 
     def record_noted(run, losses):
@@ -58,8 +62,8 @@ def follow(note, fault: dict) -> None:
             weight = next(iter(run.networks.values())).parameters()[0]
             weight.set_value(weight * float("nan"))
         if steps == fault.get("fill"):  # from here on the log is on a disk without room
-            run._stats.close()
-            run._stats = Path("/dev/full").open("a")  # noqa: SIM115
+            run.files.stats.close()
+            run.files.stats = Path("/dev/full").open("a")  # noqa: SIM115
         if steps == fault.get("hang"):
             hang(note)
         if "watch" in fault and run.step % fault["watch"] == fault["watch"] - 1:
@@ -72,12 +76,12 @@ def follow(note, fault: dict) -> None:
         note("saved", int(path.name[5:]))
         return path
 
-    runlog.Run.record = record_noted
-    checkpoint.save_state = save_noted
+    run.Run.record = record_noted
+    checkpoint_state.save_state = save_noted
 
 
 def open_files() -> int:
-    """Of this process, but for the pictures that its threads are just reading."""
+    """Of this process, but for the images that its threads are just reading."""
     found = 0
     for link in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError):  # closed since
@@ -86,31 +90,28 @@ def open_files() -> int:
 
 
 def hang(note) -> None:
-    """The next picture never comes, as from a network disk that is gone."""
-    batches.PATIENCE_SECONDS = PATIENCE_SECONDS
-    read_bytes = Path.read_bytes
+    """The next image never comes, as from a network disk that is gone."""
+    loader.PATIENCE_SECONDS = PATIENCE_SECONDS
 
     def wait(path):
-        if path.suffix != ".jpg":
-            return read_bytes(path)
-        note("hangs", path.name)
+        note("hangs", Path(path).name)
         return time.sleep(3600)
 
-    Path.read_bytes = wait
+    image_io.read_bytes = wait
 
 
 # ---- points to be killed at: owner, name of a function, when, and what the name of its path contains
 
 POINTS = {
-    "before a checkpoint is written": (checkpoint, "save_file", "before", "state"),
-    "half a checkpoint written": (checkpoint, "save_file", "half", "state"),
+    "before a checkpoint is written": (checkpoint_state, "save_file", "before", "state"),
+    "half a checkpoint written": (checkpoint_state, "save_file", "half", "state"),
     "a checkpoint written, not flushed": (os, "fsync", "before", ""),
     "before a checkpoint is renamed": (Path, "replace", "before", "step_"),
     "after a checkpoint is renamed": (Path, "replace", "after", "step_"),
     "while an old checkpoint is removed": (shutil, "rmtree", "half", "step_"),
     "while the log is trimmed": (Path, "write_text", "half", "stats.jsonl"),
     "while the options are written": (Path, "write_text", "half", "options.json"),
-    "half of the weights written": (checkpoint, "save_file", "half", "weights"),
+    "half of the weights written": (weights, "save_file", "half", "weights"),
     "before the weights are renamed": (Path, "replace", "before", "weights"),
 }
 

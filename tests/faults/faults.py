@@ -12,16 +12,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-from runs import Kept, Leg, Training, expect
 from safetensors.numpy import load_file
 
-from common.runlog import read_stats
+from common.checkpoint.state import all_states
+from common.training.run_folder import read_stats
+
+from runs import Kept, Leg, Training, expect
 
 SAVE_SECONDS = 0.2  # between the checkpoints of a run that is killed at random
 
 
 def killed_at_random(training: Training, rng: random.Random, undisturbed: Leg, kills_left: int) -> bool:
-    """One kill in four comes while the process starts, the others in its share of the steps that are left.
+    """One kill in four comes while the process starts, the others in its fraction of the steps that are left.
 
     Returns:
         whether it came in time; the run was complete before it otherwise.
@@ -31,13 +33,13 @@ def killed_at_random(training: Training, rng: random.Random, undisturbed: Leg, k
     kept = Kept(training)
     clocks = [clock for clock, _ in undisturbed.events()["step"]]
     start, pace = clocks[0] - undisturbed.started, (clocks[-1] - clocks[0]) / (len(clocks) - 1)
-    share = pace * (training.steps - training.newest()) / (kills_left + 1)
+    fraction = pace * (training.steps - training.newest()) / (kills_left + 1)
     with training.process(SAVE_SECONDS) as leg:
         if rng.random() < 0.25:
             time.sleep(rng.uniform(0, start))
         else:
             leg.until("step")
-            time.sleep(rng.uniform(0, 2 * max(share, SAVE_SECONDS)))
+            time.sleep(rng.uniform(0, 2 * max(fraction, SAVE_SECONDS)))
         leg.popen.kill()
     if leg.status != -signal.SIGKILL:
         return False
@@ -51,6 +53,10 @@ def sigterm(training: Training) -> None:
 
 def ctrl_c(training: Training) -> None:
     signalled(training, signal.SIGINT, "Ctrl-C")
+
+
+def sighup(training: Training) -> None:
+    signalled(training, signal.SIGHUP, "SIGHUP")
 
 
 def signalled(training: Training, number: int, name: str) -> None:
@@ -76,6 +82,44 @@ def killed(point: str, after: int, save_seconds: float = 0.0) -> Callable[[Train
             pass
         expect(leg.status == -signal.SIGKILL, training.paper, "was not killed", point, leg.status, leg.err[-2000:])
         training.injected(f"killed {point}", kept)
+
+    return fault
+
+
+def second_process(training: Training) -> None:
+    """The same command once more, while the first one trains: it ends with one line, and the first goes on."""
+    kept = Kept(training)
+    with training.process(0.0) as leg:
+        leg.until("saved")
+        with training.process() as second:
+            pass
+        before = len(leg.events()["step"])
+        leg.until("step", before + 2)
+        leg.popen.send_signal(signal.SIGTERM)
+    second.expect_error("is in use by another run", f"process {leg.popen.pid} on ")
+    expect(leg.status == 128 + signal.SIGTERM, training.paper, "ended with", leg.status, leg.err[-2000:])
+    training.injected("the same command started twice (lock)", kept)
+
+
+def damaged(how: str) -> Callable[[Training], None]:
+    """The newest checkpoint is damaged on disk: its checksum tells, and the one before it is resumed."""
+
+    def fault(training: Training) -> None:
+        with training.process(0.0) as leg:  # so that there are two
+            leg.until("saved", 2)
+            leg.popen.send_signal(signal.SIGTERM)
+        kept, (path, before) = Kept(training), all_states(training.run / "checkpoints")[:2]
+        kept.step = int(before.name[5:])  # what comes after it is done, and logged, again
+        content = bytearray((path / "state.safetensors").read_bytes())
+        content[-7] ^= 4
+        changed = {"bit-flipped": content, "truncated": content[:-100], "zeroed": bytes(len(content))}
+        (path / "state.safetensors").write_bytes(changed[how])
+        with training.process(0.0) as leg:
+            leg.until("saved", 2)
+            leg.popen.send_signal(signal.SIGTERM)
+        told = f"{path.name} is damaged: state.safetensors is not what was written" in leg.out
+        expect(told and "resumed from" in leg.out, training.paper, how, "said", leg.out[-2000:])
+        training.injected(f"newest checkpoint {how} (checksum, fallback)", kept)
 
     return fault
 
@@ -115,12 +159,12 @@ def read_only(training: Training) -> None:
 
 
 def hung_reader(training: Training) -> None:
-    """The next picture never comes; its file must be named within the time that is waited."""
+    """The next image never comes; its file must be named within the time that is waited."""
     kept = Kept(training)
     with training.process(hang=3) as leg:
         pass
-    leg.expect_error("nothing came from the pictures", leg.events()["hangs"][0][1])
-    training.injected("a picture that never comes", kept)
+    leg.expect_error("nothing came from the images", leg.events()["hangs"][0][1])
+    training.injected("an image that never comes", kept)
 
 
 def not_a_number(training: Training) -> None:
@@ -178,6 +222,11 @@ EXACT = (
     killed("while an old checkpoint is removed", 0),
     sigterm,
     ctrl_c,
+    sighup,
+    second_process,
+    damaged("truncated"),
+    damaged("zeroed"),
+    damaged("bit-flipped"),
     full_log,
     full_disk,
     read_only,
@@ -188,14 +237,14 @@ EXACT = (
 )
 
 
-# ---- faults after which the run is whole, but another one: pictures were passed over
+# ---- faults after which the run is whole, but another one: images were passed over
 
 
 def rollback(training: Training) -> None:
     kept = Kept(training)
     with training.process(0.0, poison=4, on_nan="rollback") as leg:
         pass
-    expect(leg.status == 0 and "on with other pictures" in leg.err, training.paper, leg.status, leg.err[-2000:])
+    expect(leg.status == 0 and "on with other images" in leg.err, training.paper, leg.status, leg.err[-2000:])
     counted = [line["rollback"] for line in read_stats(training.run) if "rollback" in line]
     expect(counted == [1], training.paper, "counted rollbacks", counted)
     weights = load_file(training.run / "weights.safetensors").values()
@@ -204,47 +253,47 @@ def rollback(training: Training) -> None:
     training.count_completed()
 
 
-def lost_picture(training: Training, broken: bool = False) -> None:
-    """One in a small set may be missing or broken: it is named, and training goes on to the end."""
-    path = training_pictures(training)[5]
+def lost_image(training: Training, corrupt: bool = False) -> None:
+    """One in a small set may be missing or corrupt: it is named, and training goes on to the end."""
+    path = training_images(training)[5]
     kept = Kept(training)
     with training.process() as leg:
         leg.until("step", 3)
         content = path.read_bytes()
-        if broken:
+        if corrupt:
             os.truncate(path, len(content) // 2)
         else:
             path.unlink()
     expect(leg.status == 0, training.paper, "did not end well:", leg.err[-2000:])
     expect("skipped: cannot read" in leg.err and path.name in leg.err, training.paper, "said", leg.err[-2000:])
     path.write_bytes(content)
-    training.injected(f"a picture {'breaks' if broken else 'disappears'} in mid-epoch", kept)
+    training.injected(f"an image {'breaks' if corrupt else 'disappears'} in mid-epoch", kept)
     training.count_completed()
 
 
-def broken_picture(training: Training) -> None:
-    lost_picture(training, broken=True)
+def corrupt_image(training: Training) -> None:
+    lost_image(training, corrupt=True)
 
 
-def lost_pictures(training: Training) -> None:
+def lost_images(training: Training) -> None:
     """More than one in a hundred: the run stops and names them. When they are back, it goes on."""
-    paths = training_pictures(training)[5:8]
+    paths = training_images(training)[5:8]
     kept = Kept(training)
     contents = {path: path.read_bytes() for path in paths}
     with training.process() as leg:
         leg.until("step", 3)
         for path in paths:
             path.unlink()
-    leg.expect_error("pictures are broken, more than 1 %")
+    leg.expect_error("images are corrupt, more than 1 %")
     expect(sum(path.name in leg.err for path in paths) >= 2, training.paper, "did not name them:", leg.err[-2000:])
     for path, content in contents.items():
         path.write_bytes(content)
-    training.injected("several pictures disappear in mid-epoch", kept)
+    training.injected("several images disappear in mid-epoch", kept)
     training.complete()
 
 
-def training_pictures(training: Training) -> list[Path]:
+def training_images(training: Training) -> list[Path]:
     return sorted(path for path in training.data.rglob("*.jpg") if path.parent.name != "val")
 
 
-OTHER_END = (rollback, lost_picture, broken_picture, lost_pictures)
+OTHER_END = (rollback, lost_image, corrupt_image, lost_images)

@@ -18,7 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
+
 from faults import EXACT, NEED_MOUNT, OTHER_END, can_mount, killed_at_random
+from folders import interrupt_folder, keep_kinds, kinds_kept
 from runs import PAPERS, Row, Training, expect
 
 import paddle
@@ -59,11 +61,7 @@ def every_fault(paper: str, folder: Path, options: "Options", rows: dict[str, Ro
     first = undisturbed.complete()
 
     def attempt(work: Callable, *arguments) -> None:
-        try:
-            work(*arguments)
-        except Exception as problem:  # told at the end; the other faults are still injected
-            problems.append(f"{type(problem).__name__}: {problem}")
-            print(problems[-1], file=sys.stderr, flush=True)
+        problems.extend(tried(work, *arguments))
 
     attempt(random_kills, paper, folder, options.kills, options.steps, (undisturbed, first), rows)
     together = Training(paper, make(folder / "exact"), options.steps, rows)
@@ -77,6 +75,16 @@ def every_fault(paper: str, folder: Path, options: "Options", rows: dict[str, Ro
     return problems
 
 
+def tried(work: Callable, *arguments) -> list[str]:
+    """What went wrong, for the end of the document; the other faults are still injected."""
+    try:
+        work(*arguments)
+    except Exception as problem:
+        print(f"{type(problem).__name__}: {problem}", file=sys.stderr, flush=True)
+        return [f"{type(problem).__name__}: {problem}"]
+    return []
+
+
 @dataclass(frozen=True)
 class Options:
     """Inject every fault into every paper's training, and write the table of what happened."""
@@ -85,6 +93,8 @@ class Options:
     """Markdown file to write"""
     kills: int = 20
     """at random moments, per paper"""
+    folder_kills: int = 3
+    """of a folder of photos, per paper and signal"""
     steps: int = 150
     """of each run"""
     papers: tuple[str, ...] = tuple(PAPERS)
@@ -99,11 +109,16 @@ def main() -> None:
         for paper in options.papers:
             problems += every_fault(paper, Path(folder, paper), options, rows)
             print(f"{paper}: {len(problems)} problems so far, {time.time() - started:.0f} s", flush=True)
+        kept, folder_rows = {}, {}
+        for paper in (paper for paper in options.papers if paper in kinds_kept().PAPERS):
+            problems += tried(interrupt_folder, paper, Path(folder, paper, "photos"), options.folder_kills, folder_rows)
+            kept[paper] = keep_kinds(paper, Path(folder, paper, "kinds"))
+            problems += [f"{paper}: {kind} {said}" for kind, said in kept[paper].items() if said != "yes"]
         soaked = {
             paper: soak(Training(paper, make(Path(folder, paper, "soak")), SOAK_STEPS)) for paper in options.papers
         }
     problems += [f"{paper}: {problem}" for paper, result in soaked.items() for problem in leaks(result)]
-    options.output.write_text(document(options, rows, soaked, problems, time.time() - started))
+    options.output.write_text(document(options, rows, folder_rows, kept, soaked, problems, time.time() - started))
     raise SystemExit("\n".join(problems) if problems else 0)
 
 
@@ -113,7 +128,9 @@ def leaks(result: dict) -> list[str]:
     return problems + ([f"open files {result['files']}"] if len(set(result["files"])) > 1 else [])
 
 
-def document(options: Options, rows: dict[str, Row], soaked: dict, problems: list[str], seconds: float) -> str:
+def document(
+    options: Options, rows: dict, folder_rows: dict, kept: dict, soaked: dict, problems: list[str], seconds: float
+) -> str:
     """docs/reliability.md."""
     command = f"python tests/faults/harness.py --kills {options.kills} --output docs/reliability.md"
     lines = [
@@ -124,15 +141,29 @@ def document(options: Options, rows: dict[str, Row], soaked: dict, problems: lis
         f"Every fault is injected into a process that runs a paper's real `train` command on its smallest preset "
         f"({options.steps} steps): {', '.join(options.papers)}. The same command then goes on. "
         "A run counts as completed when it ends with the weights, moments, log and files of an undisturbed run, the "
-        "tensors equal bit for bit; in the last four rows pictures were passed over, so that it is a whole run, but "
+        "tensors equal bit for bit; in the last four rows images were passed over, so that it is a whole run, but "
         "another one. Lost: a checkpoint that had been reported as written, or a file of the run, that is gone or "
-        "broken after the fault. Time to resume: from the command to its first step, median and longest, most of it "
+        "corrupt after the fault. Time to resume: from the command to its first step, median and longest, most of it "
         "the import of Paddle.",
         "",
         "| fault | injected | runs completed | checkpoints lost | files lost | time to resume |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     lines += [f"| {fault} | {describe(row)} |" for fault, row in rows.items()]
+    lines += [
+        "",
+        "A folder of photos, interrupted at random moments and started again with `infer --skip-existing` until it is "
+        "done: results that differ from an undisturbed run's in a single byte, or are missing at the end, are lost.",
+        "",
+        "| signal | injected | folders completed | results lost |",
+        "| --- | ---: | ---: | ---: |",
+        *(
+            f"| {name} | {row.injected} | {row.completed} of {row.runs} | {row.files_lost} |"
+            for name, row in folder_rows.items()
+        ),
+        "",
+        *kinds_table(kept),
+    ]
     lines += ["", f"Soak: {SOAK_STEPS:,} steps of the smallest preset, saving every second.", ""]
     lines += [f"| paper | memory at step {SOAK_FIRST} | at the end | change | open files |", "| --- |" + " ---: |" * 4]
     for paper, result in soaked.items():
@@ -145,6 +176,19 @@ def document(options: Options, rows: dict[str, Row], soaked: dict, problems: lis
     lines += ["", f"Measured with {machine}, in {seconds / 60:.0f} minutes.", ""]
     lines += ["What went wrong:", "", *(f"* {problem.splitlines()[0]}" for problem in problems), ""] if problems else []
     return "\n".join(lines)
+
+
+def kinds_table(kept: dict[str, dict[str, str]]) -> list[str]:
+    """Kinds of files, and whether each paper's `infer` keeps their known pixels."""
+    kinds = list(next(iter(kept.values()), {}))
+    return [
+        "Kinds of files whose known pixels come back bit for bit, with their depth, greyness and alpha, in the PNG "
+        "that `infer` writes (for JPEG and GIF, as they decode):",
+        "",
+        f"| photo | {' | '.join(kept)} |",
+        "| --- |" + " --- |" * len(kept),
+        *(f"| {kind} | {' | '.join(each[kind] for each in kept.values())} |" for kind in kinds),
+    ]
 
 
 def describe(row: Row) -> str:

@@ -15,15 +15,16 @@ from pathlib import Path
 
 from safetensors.numpy import load_file
 
-from common import checkpoint
-from common.images import read_image
-from common.runlog import RECORD_STEPS, read_stats
+from common.checkpoint import state as checkpoint_state
+from common.imaging.io import read_image
+from common.training.run import RECORD_STEPS
+from common.training.run_folder import read_stats
 from data.synthetic import write_faces, write_streets
 
 ROOT = Path(__file__).resolve().parents[2]
 PAPERS = sorted(path.parent.name for path in ROOT.glob("*/train.py"))
 PAIRED = {"pix2pix"}  # learns from streets, the others from faces
-PICTURES = 24
+IMAGES = 24
 PHASES = {  # so that every phase of a paper's algorithm is long enough to be killed in
     "glcic": {"completion_steps": 20, "discriminator_steps": 10},
     "deepfill": {"plain_steps": 20},
@@ -64,7 +65,7 @@ class Training:
         self.paper, self.folder, self.steps, self.rows = paper, folder, steps, {} if rows is None else rows
         self.run = folder / "run"
         self.data = draw(paper, folder / "data")
-        self.pictures = fingerprints(self.data)
+        self.images = fingerprints(self.data)
         self.legs = 0
         self.claimed = 0  # the newest checkpoint that the run said it had written
         self.faults: list[str] = []
@@ -94,7 +95,7 @@ class Training:
         expect(not checkpoints and not files, self.paper, fault, "lost", *checkpoints, *files)
 
     def newest(self) -> int:
-        path = checkpoint.newest_state(self.run / "checkpoints")
+        path = checkpoint_state.newest_state(self.run / "checkpoints")
         return int(path.name[5:]) if path else 0
 
     def complete(self, undisturbed: "Training | None" = None) -> "Leg":
@@ -192,10 +193,10 @@ class Kept:
         self.files = [name for name in ("options.json", "weights.safetensors") if (training.run / name).exists()]
 
     def lost(self, training: Training) -> tuple[list[str], list[str]]:
-        """Names of the checkpoints and of the files that are gone or broken."""
+        """Names of the checkpoints and of the files that are gone or corrupt."""
         checkpoints = []
         for path in (training.run / "checkpoints").glob("step_*"):
-            if checkpoint.read_progress(path) is not None and not readable(path / "state.safetensors"):
+            if checkpoint_state.read_progress(path) is not None and not readable(path / "state.safetensors"):
                 checkpoints.append(path.name)
         newest = max(self.step, training.claimed)
         if training.newest() < newest:
@@ -204,7 +205,7 @@ class Kept:
         now = read_stats(training.run)
         if any(line not in now for line in self.lines if line["step"] <= self.step):
             files.append("stats.jsonl")
-        if fingerprints(training.data) != training.pictures:
+        if fingerprints(training.data) != training.images:
             files.append("pictures")
         return checkpoints, files
 
@@ -217,14 +218,14 @@ def readable(path: Path) -> bool:
             json.loads(path.read_text())
         elif path.suffix == ".png":
             read_image(path)
-    except Exception:  # whatever a broken file gives
+    except Exception:  # whatever a corrupt file gives
         return False
     return path.stat().st_size > 0
 
 
 def draw(paper: str, folder: Path) -> Path:
-    """A set of its own for every run, since faults break pictures."""
-    return (write_streets if paper in PAIRED else write_faces)(folder, PICTURES)
+    """A set of its own for every run, since faults break images."""
+    return (write_streets if paper in PAIRED else write_faces)(folder, IMAGES)
 
 
 def fingerprints(folder: Path) -> dict[str, bytes]:
@@ -238,8 +239,8 @@ def expect_same(one: Training, other: Training) -> None:
         for run in (one.run, other.run)
     ]
     expect(names[0] == names[1], one.paper, "has other files:", *sorted(names[0] ^ names[1]))
-    broken = [name for name in names[0] if not readable(one.run / name)]
-    expect(not broken, one.paper, "has broken files:", *broken)
+    corrupt = [name for name in names[0] if not readable(one.run / name)]
+    expect(not corrupt, one.paper, "has corrupt files:", *corrupt)
     state = f"checkpoints/step_{one.steps:07d}/state.safetensors"
     for name in ("weights.safetensors", state):
         left, right = load_file(one.run / name), load_file(other.run / name)

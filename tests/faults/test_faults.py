@@ -21,6 +21,8 @@ QUICK = (
     faults.killed("while the log is trimmed", 0),
     faults.killed("before a checkpoint is renamed", 1),
     faults.ctrl_c,
+    faults.second_process,
+    faults.damaged("bit-flipped"),
     faults.full_log,
     faults.full_disk,
     faults.read_only,
@@ -69,8 +71,8 @@ JOBS = {
     "faults one after the other": one_after_the_other,
     "kills at random moments": kills,
     "weights that are no numbers, rollback": alone(faults.rollback),
-    "a broken picture": alone(faults.broken_picture),
-    "many lost pictures": alone(faults.lost_pictures),
+    "a corrupt image": alone(faults.corrupt_image),
+    "many lost images": alone(faults.lost_images),
 }
 
 

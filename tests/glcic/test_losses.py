@@ -11,12 +11,20 @@ import paddle
 
 
 def test_completion_loss_counts_the_hole_only():
-    """4 x 4 picture, 2 x 2 hole, error 1.0 in [-1, 1], so 0.5 in [0, 1]: 4/16 * 0.25; known pixels are far off."""
+    """4 x 4 image, 2 x 2 hole, error 1.0 in [-1, 1], so 0.5 in [0, 1]: 4/16 * 0.25; known pixels are far off."""
     image, completed = paddle.zeros([1, 3, 4, 4]), paddle.full([1, 3, 4, 4], -1.0)
     mask = paddle.zeros([1, 1, 4, 4])
     mask[:, :, 1:3, 1:3] = 1
     completed = completed * (1 - mask) + mask
     assert float(losses.completion_loss(completed, image, mask)) == pytest.approx(4 / 16 * 0.25)
+
+
+def test_l1_completion_loss_counts_the_hole_only():
+    """4 of 16 pixels with an error of -1.0 in [-1, 1], so 0.5 in [0, 1]: 4/16 * 0.5."""
+    mask = paddle.zeros([1, 1, 4, 4])
+    mask[:, :, 1:3, 1:3] = 1
+    completed = 3 * (1 - mask) - mask
+    assert float(losses.completion_loss(completed, paddle.zeros([1, 3, 4, 4]), mask, "l1")) == pytest.approx(4 / 16 / 2)
 
 
 def test_adversarial_losses_at_known_probabilities():

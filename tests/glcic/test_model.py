@@ -24,6 +24,7 @@ def test_completion_parameter_count(arguments, count):
     assert trainable(CompletionNetwork(**arguments)) == count
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     "global_px, local_px, global_convs, conv_bias, count",
     [
@@ -52,6 +53,7 @@ def test_every_layer_spans_what_its_dilation_says(name, kernel, dilation):
     assert len(touched) == kernel
 
 
+@pytest.mark.medium
 def test_receptive_field_of_the_bottleneck():
     """287 px at the quarter-size features with dilation (79 without): read off the gradient of one feature."""
     network = CompletionNetwork(base_channels=8)

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.checkpoint import newest_state, read_weights
+from common.checkpoint.state import newest_state
+from common.checkpoint.weights import read_weights
 from common.errors import UserError
-from common.gradients import frozen
+from common.runtime.optim import frozen
 from data.synthetic import write_faces
 from glcic import train as glcic_train
 from glcic.config import ARTICLE, PAPER, PRESETS, TINY
@@ -33,8 +34,8 @@ def settings(faces, folder, **changes):
 
 
 def one_batch(cfg):
-    pictures = np.random.default_rng(0).integers(0, 255, (4, 218, 178, 3), dtype=np.uint8)
-    make = glcic_train.sample_maker(pictures, cfg)
+    images = np.random.default_rng(0).integers(0, 255, (4, 218, 178, 3), dtype=np.uint8)
+    make = glcic_train.sample_maker(images, cfg)
     samples = [make(n, np.random.default_rng(n)) for n in range(cfg.batch_size)]
     return glcic_train.to_tensors(tuple(np.stack(column) for column in zip(*samples, strict=True)))
 
@@ -68,9 +69,9 @@ def test_completion_network_learns_from_the_discriminators():
     nets, _ = glcic_train.build(TINY)
     image, mask, patch_corners, _ = one_batch(TINY)
     completed = nets["completion"](image, mask)
-    fake = glcic_train.composite(image, completed, mask)
+    fake = glcic_train.model.composite(image, completed, mask)
     with frozen(nets["discriminator"]):
-        logits = nets["discriminator"](fake, glcic_train.cut_patches(fake, patch_corners, TINY.local_px))
+        logits = nets["discriminator"](fake, glcic_train.model.cut_patches(fake, patch_corners, TINY.local_px))
     glcic_train.losses.adversarial_loss(logits).backward()
     for name, parameter in nets["completion"].named_parameters():
         if not parameter.stop_gradient and not name.endswith("conv.bias"):  # a bias under a normalisation has none
@@ -78,6 +79,7 @@ def test_completion_network_learns_from_the_discriminators():
     assert all(p.grad is None for p in nets["discriminator"].parameters() if not p.stop_gradient)
 
 
+@pytest.mark.medium
 def test_adversarial_weight_reaches_the_completion_network():
     """One joint step with alpha 4e-4 differs from one with alpha 0, all else equal."""
     ends = []
@@ -89,6 +91,7 @@ def test_adversarial_weight_reaches_the_completion_network():
     assert any((ends[0][name] != ends[1][name]).any() for name in ends[0])
 
 
+@pytest.mark.medium
 def test_one_discriminator_sees_real_and_completed_pictures_with_clean_gradients():
     nets, optimizers = glcic_train.build(TINY)
     discriminator, seen, gradients_before = nets["discriminator"], [], []
@@ -112,8 +115,8 @@ def test_one_discriminator_sees_real_and_completed_pictures_with_clean_gradients
     for name, net in fresh.items():
         net.set_state_dict(start[name])
     image, mask, patch_corners, real_corners = batch
-    fake = glcic_train.composite(image, glcic_train.complete_fixed(fresh["completion"], image, mask), mask)
-    cut = glcic_train.cut_patches
+    fake = glcic_train.model.composite(image, glcic_train.complete_fixed(fresh["completion"], image, mask), mask)
+    cut = glcic_train.model.cut_patches
     real_logits = fresh["discriminator"](image, cut(image, real_corners, TINY.local_px))
     fake_logits = fresh["discriminator"](fake, cut(fake, patch_corners, TINY.local_px))
     glcic_train.losses.discriminator_loss(real_logits, fake_logits).backward()
@@ -142,15 +145,16 @@ def final_state(folder):
     return load_file(newest / "state.safetensors"), [(line["step"], line.get("completion")) for line in lines]
 
 
-@pytest.mark.parametrize("stop", [2, 5, 7])
-def test_resume_is_exact(faces, tmp_path, stop):
-    """9 steps = stop + the rest in weights and moments, with another network built first and another worker count.
+@pytest.mark.medium
+def test_resume_is_exact(faces, tmp_path):
+    """9 steps = 2 + 3 + 2 + 2 in weights and moments, with another network built first and another worker count.
 
     The stops lie in each of the three phases: in the first, one optimiser has not stepped yet.
     """
     plan = {"total_steps": 9, "completion_steps": 3, "discriminator_steps": 3}
     glcic_train.train(settings(faces, tmp_path / "whole", **plan, decay_steps=0))
-    glcic_train.train(settings(faces, tmp_path / "parts", **{**plan, "total_steps": stop}, decay_steps=0))
+    for stop in (2, 5, 7):
+        glcic_train.train(settings(faces, tmp_path / "parts", **{**plan, "total_steps": stop}, decay_steps=0))
     paddle.nn.Sequential(paddle.nn.Conv2D(3, 3, 3), paddle.nn.BatchNorm2D(3))  # moves Paddle's generated names on
     glcic_train.train(settings(faces, tmp_path / "parts", **plan, workers=0, decay_steps=0))
     (whole, _), (parts, _) = final_state(tmp_path / "whole"), final_state(tmp_path / "parts")
@@ -159,11 +163,52 @@ def test_resume_is_exact(faces, tmp_path, stop):
         np.testing.assert_array_equal(whole[name], parts[name], err_msg=name)
 
 
+def test_resume_is_exact_with_an_average(faces, tmp_path):
+    """The average goes on where it was, and is what the weights hold, with the training set's mean colour."""
+    cfg = settings(faces, tmp_path / "whole", average_decay=0.9, decay_steps=0, reconstruction="l1")
+    weights = glcic_train.train(cfg)
+    parts = dataclasses.replace(cfg, run_dir=tmp_path / "parts")
+    glcic_train.train(dataclasses.replace(parts, total_steps=5))
+    glcic_train.train(parts)
+    (whole, _), (parts, _) = final_state(tmp_path / "whole"), final_state(tmp_path / "parts")
+    for name in whole:
+        np.testing.assert_array_equal(whole[name], parts[name], err_msg=name)
+    saved, name = read_weights(weights)[0], "conv5.conv.weight"
+    np.testing.assert_array_equal(saved[f"completion.{name}"], whole[f"average.{name}"])
+    assert (whole[f"average.{name}"] != whole[f"completion.{name}"]).any()
+    assert (
+        whole[f"average.{name}"] != glcic_train.build(cfg)[0]["average"].state_dict()[name].numpy()
+    ).any()  # it moved
+    np.testing.assert_array_equal(saved["completion.mean_colour"], whole["completion.mean_colour"])
+    assert saved["completion.mean_colour"].any()
+
+
+def test_the_norm_of_the_completion_loss_reaches_the_step():
+    """Two steps from the same start, MSE and L1, log their own loss of the same completion."""
+    logged = {}
+    for norm in ("mse", "l1"):
+        cfg = dataclasses.replace(TINY, reconstruction=norm)
+        nets, optimizers = glcic_train.build(cfg)
+        image, mask, *corners = one_batch(cfg)
+        with paddle.no_grad():
+            error = ((nets["completion"](image, mask) - image) * mask / 2).numpy()
+        logged[norm] = float(
+            glcic_train.train_step(nets, optimizers, image, mask, *corners, "completion", cfg)["completion"]
+        )
+        expected = np.abs(error).mean() if norm == "l1" else np.square(error).mean()
+        assert logged[norm] == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_an_average_that_never_moves_is_refused(faces, tmp_path):
+    with pytest.raises(UserError, match="--average-decay 1.0"):
+        glcic_train.train(settings(faces, tmp_path / "run", average_decay=1.0))
+
+
 @pytest.mark.slow
 def test_resume_is_exact_across_a_kill(faces, tmp_path):
     """SIGTERM in mid-run, then the same command again: equal to an undisturbed run, bit for bit."""
     flags = ["quick", "--data-dir", str(faces), "--device", "cpu", "--total-steps", "30", "--completion-steps", "10"]
-    flags += ["--discriminator-steps", "5", "--image-px", "32", "--local-px", "16", "--hole-px", "8", "16"]
+    flags += ["--discriminator-steps", "5", "--image-px", "32", "--local-px", "16", "--mask-px", "8", "16"]
     flags += ["--base-channels", "8", "--batch-size", "4"]
 
     def command(folder):
@@ -188,6 +233,7 @@ def test_resume_is_exact_across_a_kill(faces, tmp_path):
         np.testing.assert_array_equal(whole[name], parts[name], err_msg=name)
 
 
+@pytest.mark.medium
 def test_a_finished_run_is_left_alone_and_can_be_lengthened(faces, tmp_path, capsys):
     glcic_train.train(settings(faces, tmp_path / "run"))
     before = (tmp_path / "run/checkpoints/step_0000006/state.safetensors").stat().st_mtime_ns
@@ -197,6 +243,7 @@ def test_a_finished_run_is_left_alone_and_can_be_lengthened(faces, tmp_path, cap
     assert read_weights(tmp_path / "run/weights.safetensors")[1]["step"] == 8
 
 
+@pytest.mark.medium
 def test_other_options_are_refused_and_never_moves_the_old_run_aside(faces, tmp_path):
     glcic_train.train(settings(faces, tmp_path / "run"))
     with pytest.raises(UserError, match="batch_size was 4, is 2"):
@@ -212,18 +259,20 @@ def test_presets_build_and_fit_together(preset):
     assert cfg.completion_steps + cfg.discriminator_steps < cfg.total_steps
 
 
+@pytest.mark.medium
 def test_mean_colour_and_its_place_in_the_weights(faces, tmp_path):
     weights = glcic_train.train(settings(faces, tmp_path / "run"))
-    tensors, facts = read_weights(weights)
-    pictures = glcic_train.open_pictures(faces, "train")
-    expected = np.mean([pictures[n].reshape(-1, 3).mean(0) for n in range(len(pictures))], 0) / 127.5 - 1
+    tensors, metadata = read_weights(weights)
+    images = glcic_train.paired_images.open_photos(faces, "train", pairs=False)
+    expected = np.mean([images[n].reshape(-1, 3).mean(0) for n in range(len(images))], 0) / 127.5 - 1
     np.testing.assert_allclose(tensors["completion.mean_colour"].ravel(), expected, atol=1e-5)
-    assert facts["image_px"] == 32 and facts["largest_hole"] == 0.5 and facts["paper"] == "glcic"
+    assert metadata["image_px"] == 32 and metadata["largest_hole"] == 0.5 and metadata["paper"] == "glcic"
 
 
+@pytest.mark.medium
 def test_fine_tuning_starts_from_the_given_weights(faces, tmp_path):
     weights = glcic_train.train(settings(faces, tmp_path / "first"))
-    cfg = settings(faces, tmp_path / "second", init_completion=weights, base_channels=16)
+    cfg = settings(faces, tmp_path / "second", init_generator=weights, base_channels=16)
     nets, _ = glcic_train.build(cfg)
     tensors, _ = read_weights(weights)
     np.testing.assert_array_equal(nets["completion"].conv5.conv.weight.numpy(), tensors["completion.conv5.conv.weight"])

@@ -34,7 +34,7 @@ def test_colour_comes_back(photo):
     grey, truth = encoding.as_pair(photo, "grey-to-colour")
     _, target = encoding.to_networks(grey[None], truth[None], "grey-to-colour")
     back = encoding.decode(target.numpy()[0], grey, "grey-to-colour")
-    assert np.abs(back.astype(int) - photo).mean() < 1.5  # what is lost is the grey picture's rounding
+    assert np.abs(back.astype(int) - photo).mean() < 1.5  # what is lost is the grey image's rounding
 
 
 def test_coloured_photos_keep_the_lightness_of_their_source_at_its_size(photo):

@@ -47,6 +47,7 @@ def double():
     paddle.set_default_dtype("float32")
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("norm", ["none", "instance"])
 @pytest.mark.parametrize("conditional", [True, False])
 def test_gradient_penalty_equals_finite_differences(double, norm, conditional):
@@ -67,7 +68,7 @@ def test_gradient_penalty_equals_finite_differences(double, norm, conditional):
     between = (mix * real + (1 - mix) * fake).numpy()
     seen = np.concatenate([source.numpy(), between], 1) if conditional else between
     slopes, h = np.zeros_like(seen), 1e-5
-    for place in np.ndindex(*seen.shape[1:]):  # both pictures at once: they do not touch one another
+    for place in np.ndindex(*seen.shape[1:]):  # both images at once: they do not touch one another
         for sign in (1, -1):
             moved = seen.copy()
             moved[(slice(None), *place)] += sign * h

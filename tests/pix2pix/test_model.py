@@ -12,10 +12,11 @@ def parameters(network):
     return sum(int(np.prod(weight.shape)) for weight in network.parameters() if not weight.stop_gradient)
 
 
-def picture(side, channels=3, batch=1):
+def image(side, channels=3, batch=1):
     return paddle.uniform([batch, channels, side, side], min=-1.0, max=1.0)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     "make, arguments, count",
     [
@@ -36,6 +37,7 @@ def test_parameter_counts(make, arguments, count):
     assert parameters(make(**arguments)) == count
 
 
+@pytest.mark.medium
 def test_encoder_decoder_loses_exactly_the_weights_of_its_skips():
     """Each of the seven transposed convolutions after the first reads half as many channels."""
     skips = 4 * 4 * sum(a * b for a, b in [(512, 512)] * 3 + [(512, 256), (256, 128), (128, 64), (64, 3)])
@@ -44,6 +46,7 @@ def test_encoder_decoder_loses_exactly_the_weights_of_its_skips():
     assert [block.deconv.weight.shape[0] for block in network.up] == [512, 512, 512, 512, 512, 256, 128, 64]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     "patch_px, side, batch_norm, instance_norm",
     [
@@ -60,14 +63,14 @@ def test_patch_discriminators_counts_and_maps(patch_px, side, batch_norm, instan
     assert parameters(network) == batch_norm
     assert parameters(PatchDiscriminator(patch_px, norm="instance")) == instance_norm
     with paddle.no_grad():
-        assert network(picture(256), picture(256)).shape == [1, 1, side, side]
+        assert network(image(256), image(256)).shape == [1, 1, side, side]
 
 
 @pytest.mark.parametrize("patch_px", [1, 16, 34, 70, 142, 286])
 def test_receptive_fields_are_their_names(patch_px):
     """The pixels that move one output in the middle of the map, found by its gradient, form a square of that side."""
     network = PatchDiscriminator(patch_px, base_channels=2, norm="none")
-    seen = picture(2 * patch_px + 64 & ~31, channels=6)
+    seen = image(2 * patch_px + 64 & ~31, channels=6)
     seen.stop_gradient = False
     logits = network.judge(seen)
     logits[0, 0, logits.shape[2] // 2, logits.shape[3] // 2].backward()
@@ -80,14 +83,14 @@ def test_smallest_pictures_that_a_discriminator_takes(patch_px):
     """Three pixels after its halvings are one logit: the bound that `train.check` tells."""
     network, side = PatchDiscriminator(patch_px, base_channels=2), 3 * 2 ** STRIDED_CONVS[patch_px]
     with paddle.no_grad():
-        assert network(picture(side), picture(side)).shape == [1, 1, 1, 1]
+        assert network(image(side), image(side)).shape == [1, 1, 1, 1]
 
 
 def test_articles_networks_at_its_size():
     with paddle.no_grad():
-        logits = PatchDiscriminator(norm="instance-affine", first_norm=True)(picture(224), picture(224))
+        logits = PatchDiscriminator(norm="instance-affine", first_norm=True)(image(224), image(224))
         assert logits.shape == [1, 1, 26, 26]
-        assert ResnetGenerator(base_channels=8)(picture(224)).shape == [1, 3, 224, 224]
+        assert ResnetGenerator(base_channels=8)(image(224)).shape == [1, 3, 224, 224]
 
 
 @pytest.mark.parametrize("upsample", ["zero-pad", "output-padding"])
@@ -104,7 +107,7 @@ def test_zero_pad_and_output_padding_are_two_functions():
     for weight in zero.parameters():
         weight.set_value(paddle.randn(weight.shape) * 0.3 if len(weight.shape) == 4 else weight)
     computed.set_state_dict(zero.state_dict())
-    seen = picture(64)
+    seen = image(64)
     outputs = []
     for network in (zero, computed):
         network.eval()
@@ -119,7 +122,7 @@ def test_unet_skips_carry_every_level():
     """Each encoder level reaches the output past the bottleneck: its gradient survives a blocked bottleneck."""
     for skips in (True, False):
         network = UnetGenerator(5, 4, skips=skips, norm="none", dropout="none")
-        seen = picture(32)
+        seen = image(32)
         seen.stop_gradient = False
         network.up[0].deconv.weight.set_value(paddle.zeros_like(network.up[0].deconv.weight))
         network(seen).sum().backward()
@@ -149,12 +152,12 @@ def test_levels_without_normalisation():
 
 
 def test_normalised_bottleneck_hides_the_picture():
-    """The paper's erratum (App. 6.3): of one picture, 1x1 numbers per channel, the decoder then learns nothing."""
+    """The paper's erratum (App. 6.3): of one image, 1x1 numbers per channel, the decoder then learns nothing."""
     network = UnetGenerator(5, 4, skips=False, dropout="none", bare_bias=True, bottleneck_norm=True)
     assert [level for level, block in enumerate(network.down) if block.conv.bias is not None] == [0]
     shift = paddle.arange(32, dtype="float32") - 10  # 4 x 8 channels
     network.down[4].norm.bias.set_value(shift)
-    seen = picture(32, batch=2)
+    seen = image(32, batch=2)
     seen.stop_gradient = False
     innermost = network.down[4](paddle.randn([1, 32, 2, 2]))
     np.testing.assert_array_equal(innermost.numpy().ravel(), shift.numpy())
@@ -162,7 +165,7 @@ def test_normalised_bottleneck_hides_the_picture():
     np.testing.assert_array_equal(one.numpy(), other.numpy())
     one.sum().backward()
     assert (seen.grad.numpy() == 0).all() and float(paddle.abs(network.down[4].norm.bias.grad).max()) > 0
-    both = network(seen)  # two numbers per channel: the pictures tell apart
+    both = network(seen)  # two numbers per channel: the images tell apart
     assert float(paddle.abs(both[0] - both[1]).max()) > 1e-3
     network.eval()
     assert float(paddle.abs(network(seen[:1]) - network(seen[1:])).max()) > 1e-6
@@ -175,14 +178,15 @@ def test_normalised_bottleneck_hides_the_picture():
 def test_unconditional_discriminator_sees_three_channels():
     network = PatchDiscriminator(16, 4, norm="none", conditional=False)
     assert network.convs[0].conv.weight.shape[1] == 3
-    seen = picture(32)
+    seen = image(32)
     with paddle.no_grad():
-        np.testing.assert_array_equal(network(picture(32), seen).numpy(), network(picture(32), seen).numpy())
+        np.testing.assert_array_equal(network(image(32), seen).numpy(), network(image(32), seen).numpy())
         both = PatchDiscriminator(16, 4, norm="none")
         assert both.convs[0].conv.weight.shape[1] == 6
-        assert (both(picture(32), seen).numpy() != both(picture(32), seen).numpy()).any()
+        assert (both(image(32), seen).numpy() != both(image(32), seen).numpy()).any()
 
 
+@pytest.mark.medium
 def test_initial_weights():
     """N(0, 0.02) and N(1, 0.02): over 512 x 512 x 16 weights the deviation is known to a thousandth."""
     paddle.seed(1)

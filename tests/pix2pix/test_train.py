@@ -2,19 +2,20 @@
 
 import dataclasses
 import signal
-from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from common.batches import Batches
-from common.checkpoint import newest_state, read_weights
+from common.checkpoint.state import newest_state
+from common.checkpoint.weights import read_weights, save_weights
+from common.datasets.loader import Batches
 from common.errors import UserError
-from common.gradients import update
+from common.runtime.optim import update
 from data.synthetic import write_streets
 from pix2pix import train as pix2pix_train
 from pix2pix.config import PAPER_FACADES, PRESETS, TINY, Config
+from pix2pix.model import PatchDiscriminator
 
 import paddle
 
@@ -42,10 +43,10 @@ class Linear(paddle.nn.Layer):
         self.weight.set_value(np.float64(weight))
         self.conditional = conditional
 
-    def forward(self, source, picture=None):
-        if picture is None:  # as a generator
+    def forward(self, source, image=None):
+        if image is None:  # as a generator
             return source * self.weight.reshape([1, -1, 1, 1])
-        return self.judge(paddle.concat([source, picture], 1) if self.conditional else picture)
+        return self.judge(paddle.concat([source, image], 1) if self.conditional else image)
 
     def judge(self, x):
         return (x * self.weight.reshape([1, -1, 1, 1])).sum(1, keepdim=True)
@@ -70,11 +71,11 @@ def expected_step(g, d, x, y, objective, mode):
     conditional, adversarial = "cgan" in objective, "gan" in objective
     fake = x * g[:, None, None]
 
-    def seen(picture):
-        return np.concatenate([x, picture], 1) if conditional else picture
+    def seen(image):
+        return np.concatenate([x, image], 1) if conditional else image
 
-    def judge(picture):
-        return (seen(picture) * d[:, None, None]).sum(1, keepdims=True)
+    def judge(image):
+        return (seen(image) * d[:, None, None]).sum(1, keepdims=True)
 
     if adversarial:
         of_real, of_fake, _ = slopes(mode, judge(y), judge(fake))
@@ -164,6 +165,7 @@ def test_shorter_runs_go_through_the_same_schedule():
     assert {pix2pix_train.learning_rate(step, 50_000, article) for step in (0, 25_000, 49_999)} == {2e-4}
 
 
+@pytest.mark.medium
 def test_epochs_make_the_number_of_steps(streets, tmp_path):
     """27 training pairs, 2 epochs, batches of 4: 13.5 steps, rounded up."""
     cfg = settings(streets, tmp_path / "run", total_steps=0, epochs=2, decay_epochs=1, batch_size=4)
@@ -186,12 +188,12 @@ def test_shuffling_never_breaks_a_pair():
             source, target = next(stream)
             photo, label = (source, target) if direction == "photo-to-label" else (target, source)
             np.testing.assert_array_equal(photo, 255 - label)
-            seen += [tuple(picture[0, 0]) for picture in photo]
+            seen += [tuple(image[0, 0]) for image in photo]
         assert seen[:40] != seen[40:] and sorted(seen[:40]) == sorted(seen[40:]) == sorted(map(tuple, codes))
 
 
 def test_articles_crop_keeps_pixels_and_papers_resizes():
-    """Native 256 cut to 224: every pixel is one of the picture's; 286 -> 256 blends neighbours."""
+    """Native 256 cut to 224: every pixel is one of the image's; 286 -> 256 blends neighbours."""
     label = np.random.default_rng(0).choice(np.uint8([0, 255]), (256, 256, 1)).repeat(3, 2)
     for preset, pure, side in (("article-scene2mask", True, 224), ("paper-facades", False, 256)):
         source, _ = pix2pix_train.sample_maker([(label, label)], PRESETS[preset][1])(0, np.random.default_rng(0))
@@ -205,6 +207,7 @@ def final_state(folder):
     return load_file(newest_state(folder / "checkpoints") / "state.safetensors")
 
 
+@pytest.mark.medium
 def test_resume_is_exact(streets, tmp_path, monkeypatch):
     """6 steps = 3, SIGTERM, 3: weights, statistics, moments, dropout; with another network built in between."""
     pix2pix_train.train(settings(streets, tmp_path / "whole"))
@@ -227,8 +230,9 @@ def test_resume_is_exact(streets, tmp_path, monkeypatch):
         np.testing.assert_array_equal(whole[name], parts[name], err_msg=name)
 
 
+@pytest.mark.medium
 def test_previews_do_not_change_what_is_learnt(streets, tmp_path):
-    """Neither the dropout drawn for a preview nor the statistics of its pictures reach the training."""
+    """Neither the dropout drawn for a preview nor the statistics of its images reach the training."""
     pix2pix_train.train(settings(streets, tmp_path / "few"))
     pix2pix_train.train(settings(streets, tmp_path / "many", preview_steps=1))
     few, many = final_state(tmp_path / "few"), final_state(tmp_path / "many")
@@ -237,19 +241,51 @@ def test_previews_do_not_change_what_is_learnt(streets, tmp_path):
     assert len(list((tmp_path / "many/previews").iterdir())) == 6
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-def test_presets_fit_together(preset):
-    pix2pix_train.check(dataclasses.replace(PRESETS[preset][1], preset=preset, data_dir=Path("somewhere")))
-
-
+@pytest.mark.medium
 def test_fine_tuning_starts_from_the_given_weights(streets, tmp_path):
     weights = pix2pix_train.train(settings(streets, tmp_path / "first"))
-    nets, _ = pix2pix_train.build(settings(streets, tmp_path / "second", init_generator=weights, generator_channels=8))
+    nets, _ = pix2pix_train.build(settings(streets, tmp_path / "second", init_generator=weights, base_channels=8))
     tensors, _ = read_weights(weights)
     np.testing.assert_array_equal(
         nets["generator"].down[2].conv.weight.numpy(), tensors["generator.down.2.conv.weight"]
     )
     assert nets["generator"].training
+
+
+def test_a_discriminator_from_a_file(streets, tmp_path):
+    """Its own arguments and numbers; what does not fit is refused with the flag that mends it."""
+    paddle.seed(3)
+    judge = PatchDiscriminator(34, 6, "instance")
+    metadata = {"paper": "pix2pix", "discriminator": judge.arguments}
+    path = save_weights(tmp_path / "d.safetensors", {"discriminator": judge}, metadata)
+    cfg = settings(streets, tmp_path / "run", init_discriminator=path, total_steps=1)
+    nets, optimizers = pix2pix_train.build(cfg)
+    assert nets["discriminator"].arguments["base_channels"] == 6 and optimizers.keys() == nets.keys()
+    for key, value in judge.state_dict().items():
+        np.testing.assert_array_equal(nets["discriminator"].state_dict()[key].numpy(), value.numpy())
+    for changes, told in (
+        ({"patch_px": 16}, "judges patches of 34 px; set --patch-px 34"),
+        ({"objective": "l1+gan"}, "sees the source; set --objective l1\\+cgan"),
+        ({"direction": "grey-to-colour"}, "judges 3 channels made of 3"),
+        ({"init_generator": path, "init_discriminator": None}, "holds no pix2pix generator"),
+    ):
+        with pytest.raises(UserError, match=told):
+            pix2pix_train.build(dataclasses.replace(cfg, **changes))
+    with pytest.raises(UserError, match="--objective l1 has none"):
+        pix2pix_train.check(dataclasses.replace(cfg, objective="l1"))
+    generator = nets["generator"]
+    metadata = {"paper": "pix2pix", "generator": generator.arguments, "image_px": 32}
+    weights = save_weights(tmp_path / "g.safetensors", {"generator": generator}, metadata)
+    with pytest.raises(UserError, match="holds no discriminator of pix2pix"):
+        pix2pix_train.build(dataclasses.replace(cfg, init_discriminator=weights))
+    with pytest.raises(UserError, match="needs a multiple of 32"):
+        pix2pix_train.build(dataclasses.replace(cfg, init_generator=weights, image_px=40))
+    batched = PatchDiscriminator(34, 6, "batch")
+    metadata = {"paper": "pix2pix", "discriminator": batched.arguments}
+    path = save_weights(tmp_path / "b.safetensors", {"discriminator": batched}, metadata)
+    with pytest.raises(UserError, match="wgan-gp cannot be used with"):
+        changes = {"gan_mode": "wgan-gp", "discriminator_norm": "instance", "init_discriminator": path}
+        pix2pix_train.build(dataclasses.replace(cfg, **changes))
 
 
 @pytest.mark.parametrize(
@@ -258,8 +294,8 @@ def test_fine_tuning_starts_from_the_given_weights(streets, tmp_path):
         ({"image_px": 100, "load_px": 0}, "needs a multiple of 32, such as 96 or 128"),
         ({"load_px": 20}, "the crop is larger"),
         ({"gan_mode": "wgan-gp"}, "--discriminator-norm instance"),
-        ({"load_px": 0, "image_px": 512}, "cannot cut 512 x 512 px from a picture of 256 x 256"),
-        ({"patch_px": 286}, "--patch-px 286: this discriminator needs pictures of 96 px"),
+        ({"load_px": 0, "image_px": 512}, "cannot cut 512 x 512 px from an image of 256 x 256"),
+        ({"patch_px": 286}, "--patch-px 286: this discriminator needs images of 96 px"),
         ({"decay_epochs": 300}, "--decay-epochs 300"),
         ({"levels": 3}, "--levels 3"),
     ],

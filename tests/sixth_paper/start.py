@@ -21,4 +21,4 @@ def start(name: str, root: Path = ROOT) -> Path:
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         raise SystemExit(__doc__)
-    print(f"written: {start(sys.argv[1])}; next: pytest tests/test_papers.py -k {sys.argv[1]}")
+    print(f"written: {start(sys.argv[1])}; next: pytest tests/contract/test_papers.py -k {sys.argv[1]}")

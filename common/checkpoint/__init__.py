@@ -1,0 +1,1 @@
+"""What a run writes: weights for inference, state to resume from, each whole or absent."""

@@ -1,0 +1,36 @@
+"""The tensors of networks by structured name, and networks filled from them, strictly."""
+
+from pathlib import Path
+
+import numpy as np
+
+from common.errors import UserError
+from common.runtime.device import paddle
+
+
+def load_network(network: paddle.nn.Layer, tensors: dict[str, np.ndarray], name: str, source: str | Path = "") -> None:
+    """Fills a network from the tensors named `name.…`, strictly.
+
+    Raises:
+        UserError: a tensor is missing, left over or of another shape; the first few are named.
+    """
+    given = {key[len(name) + 1 :]: value for key, value in tensors.items() if key.startswith(name + ".")}
+    wanted = network.state_dict()
+    problems = [f"{name}.{key} is missing" for key in wanted if key not in given]
+    problems += [f"{name}.{key} is not part of the network" for key in given if key not in wanted]
+    for key, tensor in wanted.items():
+        if key in given and list(given[key].shape) != list(tensor.shape):
+            problems.append(f"{name}.{key} has shape {list(given[key].shape)}, the network {list(tensor.shape)}")
+    if problems:
+        more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
+        raise UserError(f"{source or 'these weights'} do not fit the network: {'; '.join(problems[:3])}{more}")
+    for key, tensor in wanted.items():
+        tensor.set_value(given[key].astype(numpy_dtype(tensor)))
+
+
+def numpy_dtype(tensor: paddle.Tensor) -> str:
+    return str(tensor.dtype).rpartition(".")[2]
+
+
+def named_tensors(networks: dict[str, paddle.nn.Layer]) -> dict[str, paddle.Tensor]:
+    return {f"{name}.{key}": value for name, net in networks.items() for key, value in net.state_dict().items()}

@@ -1,0 +1,1 @@
+"""Readers of weights that others published. Nothing in a file is executed."""

@@ -1,0 +1,1 @@
+"""Readers of data sets, and the batches drawn from them."""

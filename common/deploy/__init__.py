@@ -1,0 +1,1 @@
+"""Export for deployment, and the compiled inference engine."""

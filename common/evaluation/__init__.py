@@ -1,0 +1,1 @@
+"""Metrics, and the protocol that computes them on numbered masks."""

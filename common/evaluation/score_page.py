@@ -1,0 +1,113 @@
+"""One self-contained HTML page of an evaluation: sortable scores of each image, the worst and the best twenty."""
+
+import base64
+import html
+
+import cv2
+import numpy as np
+
+from common.imaging.grid import show_mask
+
+SHOWN, THUMBNAIL_PX = 20, 128
+RANKED_BY = "hole_psnr_db"
+
+PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>{title}</title>
+<style>
+body {{ font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 1200px; padding: 0 1em; color: #222 }}
+table {{ border-collapse: collapse; font-size: 13px }}
+th, td {{ padding: 3px 9px; text-align: right; border-bottom: 1px solid #ddd }}
+th:first-child, td:first-child {{ text-align: left }}
+table.sortable th {{ cursor: pointer; background: #f3f3f3; position: sticky; top: 0 }}
+div.images {{ display: flex; flex-wrap: wrap; gap: 14px }}
+figure {{ margin: 0 }} figcaption {{ font-size: 12px; color: #555 }} img {{ display: block }}
+</style>
+<h1>{title}</h1><p>{about}</p>
+{summary}
+<p>{notes}</p>
+<h2>Worst {count}, by {ranked_by} of {method}</h2><p>From left to right: input, {method}, {second}, truth.</p>
+<div class="images">{worst}</div>
+<h2>Best {count}</h2><div class="images">{best}</div>
+<h2>Every image</h2><p>Click a heading to sort.</p>
+{scores}
+<script>
+document.querySelectorAll("table.sortable th").forEach((head, column) => head.addEventListener("click", () => {{
+  const body = head.closest("table").tBodies[0], up = head.dataset.up !== "1";
+  const value = row => {{ const text = row.cells[column].textContent, number = parseFloat(text);
+    return isNaN(number) ? text : number; }};
+  head.dataset.up = up ? "1" : "0";
+  [...body.rows].sort((a, b) => (value(a) > value(b) ? 1 : value(a) < value(b) ? -1 : 0) * (up ? 1 : -1))
+    .forEach(row => body.append(row));
+}}));
+</script></html>
+"""
+
+
+def page(result: dict) -> str:
+    """The page of a result of `comparison.compare`, about its first learned row."""
+    method = (result.get("learned") or [*result["rows"]])[0]
+    rows, per_image = result["rows"], result["per_image"][method]
+    others = [name for name in result.get("baselines", rows) if name != method]
+    second = max(others, key=lambda name: rows[name][RANKED_BY][0], default=method)
+    order = np.argsort([scores[RANKED_BY] for scores in per_image], kind="stable")
+    count = min(SHOWN, len(order))
+    about = "{images_scored} images of {image_px} px; masks: {masks}, {mask_fraction_percent} % of the image".format(
+        **result
+    )
+    return PAGE.format(
+        title=html.escape(f"{result.get('weights', method)}"),
+        about=html.escape(about),
+        summary=_summary(rows),
+        notes="<br>".join(map(html.escape, result.get("metric_notes", []))),
+        count=count,
+        ranked_by=RANKED_BY,
+        method=html.escape(method),
+        second=html.escape(second),
+        worst="".join(_figure(result, n, method, second) for n in order[:count]),
+        best="".join(_figure(result, n, method, second) for n in order[::-1][:count]),
+        scores=_scores(result, method),
+    )
+
+
+def _table(head: list[str], rows: list[list[str]], kind: str = "") -> str:
+    cells = ["".join(f"<td>{html.escape(text)}</td>" for text in row) for row in rows]
+    top = "".join(f"<th>{html.escape(text)}</th>" for text in head)
+    body = "".join(f"<tr>{row}</tr>" for row in cells)
+    return f'<table class="{kind}"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def _summary(rows: dict) -> str:
+    keys = list(dict.fromkeys(key for scores in rows.values() for key in scores))
+    values = [
+        [name, *(f"{scores[key][0]:.3f}" if key in scores else "" for key in keys)] for name, scores in rows.items()
+    ]
+    return _table(["method", *keys], values)
+
+
+def _scores(result: dict, method: str) -> str:
+    per_image, masks = result["per_image"][method], result["images"]["masks"]
+    names = result.get("names") or [""] * len(masks)
+    keys = list(per_image[0])
+    rows = [
+        [names[n] or str(n), f"{100 * masks[n].mean():.2f}", *(f"{scores[key]:.4g}" for key in keys)]
+        for n, scores in enumerate(per_image)
+    ]
+    return _table(["image", "mask %", *keys], rows, "sortable")
+
+
+def _figure(result: dict, n: int, method: str, second: str) -> str:
+    images = result["images"]
+    shown = [
+        show_mask(images["truth"][n], images["masks"][n]),
+        *(images[each][n] for each in (method, second, "truth")),
+    ]
+    height = max(1, round(THUMBNAIL_PX * shown[0].shape[0] / shown[0].shape[1]))
+    strip = np.concatenate(
+        [cv2.resize(each, (THUMBNAIL_PX, height), interpolation=cv2.INTER_AREA) for each in shown], 1
+    )
+    data = cv2.imencode(".jpg", strip[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])[1]
+    name = (result.get("names") or [""] * (n + 1))[n] or str(n)
+    caption = html.escape(f"{name}: {result['per_image'][method][n][RANKED_BY]:.2f} dB")
+    source = base64.b64encode(data.tobytes()).decode()
+    image = f'<img alt="{caption}" src="data:image/jpeg;base64,{source}">'
+    return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"

@@ -1,0 +1,1 @@
+"""From a network of fixed size to any image with any mask."""

@@ -1,0 +1,1 @@
+"""Masks: generated, read from files, numbered for evaluation. True marks what is missing."""

@@ -1,0 +1,1 @@
+"""Devices, processes, signals, memory and command lines: what a run needs from the machine."""

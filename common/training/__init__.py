@@ -1,0 +1,1 @@
+"""The frame of every training: run folder, resume, log, previews."""

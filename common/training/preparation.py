@@ -1,0 +1,59 @@
+"""What networks start from, and what changes them before the first step: one call, `prepare`, in every train.py."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from common.checkpoint.weights import load_trained
+from common.cpu_layers import layers
+from common.runtime import distributed, optim
+from common.runtime.device import paddle, writable_home
+
+
+def load_initial(path: Path, paper: str, name: str, kind: Callable[..., paddle.nn.Layer]) -> paddle.nn.Layer:
+    """The network `name` of a paper's weights file, such as a discriminator, to go on training it.
+
+    Raises:
+        UserError: the file holds no such network.
+    """
+    network = load_trained(kind, path, paper, name, f"{name} of {paper}")
+    network.train()
+    return network
+
+
+def prepare(networks: dict[str, paddle.nn.Layer], cfg) -> dict[str, paddle.nn.Layer]:
+    """Has built networks compute as the settings ask; parameters stay the same objects under the same names.
+
+    --sync-batch-norm: batch norm's statistics are over the images of all processes. --to-static: each network is a
+    static graph, of stock layers. Else, on a CPU and without --disable-cpu-layers, some layers give way to equal,
+    faster ones (common/cpu_layers). --amp and --channels-last leave the networks alone: `Run.steps` has the operators
+    of a step cast to half precision. They are checked here.
+
+    Returns:
+        The same networks.
+
+    Raises:
+        UserError: the device, or the number of processes, does not allow it.
+    """
+    optim.check_amp(cfg.amp)
+    if cfg.channels_last:
+        optim.check_channels_last(cfg.amp, cfg.to_static)
+    if cfg.sync_batch_norm:
+        distributed.synchronise_batch_norm(networks)
+    for network in networks.values():
+        if cfg.to_static:
+            paddle.jit.to_static(network)
+        elif not cfg.disable_cpu_layers:
+            layers.accelerate(network)
+    return networks
+
+
+@contextlib.contextmanager
+def traced(networks: dict[str, paddle.nn.Layer]) -> Iterator[None]:
+    """Within it static graphs can be traced, which happens when they are first called; after it they are eager."""
+    try:
+        with writable_home():
+            yield
+    finally:
+        for network in networks.values():
+            network.forward.rollback()

@@ -1,0 +1,327 @@
+"""The folder of a training run: options, stats, checkpoints, previews. What is read from it is checked like input."""
+
+import contextlib
+import gc
+import json
+import os
+import shlex
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError
+
+from common import config
+from common.checkpoint import atomic, weights
+from common.checkpoint import state as checkpoint_state
+from common.errors import UserError
+from common.imaging.io import write_image
+from common.runtime import distributed
+from common.runtime.device import paddle
+from common.runtime.device_faults import is_lost
+from common.runtime.environment import settings
+from common.runtime.strict_json import WHY, json_text
+from common.training import curves, run_lock
+from common.training.run_lock import RunLock
+
+MAX_STEP = 10**15
+MAX_INTEGER = 2**1023  # larger ones are no floating-point numbers
+
+
+class RunFolder:
+    """The folder of one training run, which is locked as long as the run is open:
+
+    options.json stats.jsonl curves.png previews/step_0000050.png checkpoints/step_0000200/ weights.safetensors
+
+    Of several processes each has one, and process 0 alone writes.
+
+    Args:
+        cfg: the paper's Config, with the fields of `config.RunSettings`.
+        paper: the paper's folder name.
+    """
+
+    def __init__(self, cfg, paper: str):
+        self.cfg, self.paper = cfg, paper
+        self.path = Path(cfg.run_dir) if cfg.run_dir else Path("runs") / paper / (cfg.preset or "run")
+        self.checkpoints = self.path / "checkpoints"
+        self.writes = distributed.rank() == 0
+        self.lock: RunLock | None = None
+
+    def take(self) -> None:
+        """Locks the folder, moves an older run aside if asked, and removes what a killed process was writing."""
+        if self.writes:
+            self.lock = RunLock(self.path)
+            older = any((self.path / name).exists() for name in ("options.json", "checkpoints"))
+            if self.cfg.resume == "never" and older:
+                aside = self.path.rename(free_name(self.path))
+                print(f"the older run was moved to {aside}")
+                moved, self.lock = self.lock, RunLock(self.path)
+                moved.release()
+                (aside / run_lock.NAME).unlink(missing_ok=True)
+            atomic.remove_unfinished(self.path, self.checkpoints)
+        (self.path / "previews").mkdir(parents=True, exist_ok=True)
+
+    def close(self) -> None:
+        """Lets others take the folder."""
+        if hasattr(self, "stats"):
+            with contextlib.suppress(OSError):  # of a full disk, said when the line was written
+                self.stats.close()
+        if self.lock:
+            self.lock.release()
+
+    # ---- resume
+
+    def resume(self, networks: dict, optimizers: dict) -> tuple[dict, dict]:
+        """Fills networks and optimisers from a checkpoint, if there is one or --resume names one.
+
+        Returns:
+            Progress of the checkpoint, and the options that its run was started with; both empty for a new run, the
+            options also where --resume names a checkpoint.
+
+        Raises:
+            UserError: there is nothing to resume where there should be, or the run had other options.
+        """
+        if self.cfg.resume not in ("auto", "never"):
+            source = self._named_checkpoint()
+            progress = self._load(source, networks, optimizers)
+            self._set_later_aside(source, progress["step"])
+            options = {}
+        elif found := checkpoint_state.all_states(self.checkpoints):
+            options = read_options(self.path, self.paper)
+            self._refuse_other_options(options)
+            source, progress = self.load_newest(found, networks, optimizers)
+        elif any(self.checkpoints.glob("damaged-step_*")):  # set aside when it was tried before
+            raise self._none_whole()
+        else:
+            if self.writes:
+                (self.path / "stats.jsonl").unlink(missing_ok=True)
+            return {}, {}
+        print(f"resumed from {source}, {progress['step']} steps done")
+        return progress, options
+
+    def _named_checkpoint(self) -> Path:
+        source = Path(self.cfg.resume)
+        if not source.is_dir():
+            raise UserError(f"--resume {source}: there is no such checkpoint folder; auto looks in the run folder")
+        inside = checkpoint_state.newest_state(source / "checkpoints") or checkpoint_state.newest_state(source)
+        if inside:
+            raise UserError(f"--resume {source}: it is no checkpoint but holds some; name one, such as {inside}")
+        return source
+
+    def load_newest(self, found: list[Path], networks: dict, optimizers: dict) -> tuple[Path, dict]:
+        """Fills from the newest whole one of some checkpoints. Damaged ones are renamed and named."""
+        for source in found:
+            try:
+                return source, self._load(source, networks, optimizers)
+            except checkpoint_state.DamagedError as problem:
+                aside = checkpoint_state.set_aside(source, "damaged") if self.writes else source
+                print(f"note: {problem}; it is now {aside.name}, and the checkpoint before it is tried")
+        raise self._none_whole()
+
+    def _none_whole(self) -> UserError:
+        return UserError(
+            f"no checkpoint in {self.checkpoints} is whole; put a copy back, or --resume never starts anew"
+        )
+
+    def _load(self, source: Path, networks: dict, optimizers: dict) -> dict:
+        progress = checkpoint_state.load_state(source, networks, optimizers)
+        if not (source / checkpoint_state.CHECKSUMS).exists():
+            print(
+                f"note: {source} has no {checkpoint_state.CHECKSUMS}, so nothing tells whether it is as it was written"
+            )
+        if self.writes:
+            trim_stats(self.path, progress["step"])
+        return progress
+
+    def _set_later_aside(self, source: Path, step: int) -> None:
+        """A run that is taken up from an older checkpoint must not find the newer ones when it is resumed again."""
+        found = checkpoint_state.all_states(self.checkpoints) if self.writes else []
+        for path in found:
+            if int(path.name[5:]) >= step and path.resolve() != source.resolve():
+                aside = checkpoint_state.set_aside(path, "later")
+                print(f"note: {path} is now {aside.name}, since the run goes on from {source}")
+
+    def _refuse_other_options(self, before: dict) -> None:
+        now = config.to_json(self.cfg)
+        checked = [key for key in now if key not in config.FREE_FIELDS]
+        changed = [key for key in checked if key in before and before[key] != now[key]]
+        if changed:
+            listing = ", ".join(f"{key} was {before[key]}, is {now[key]}" for key in changed)
+            raise UserError(
+                f"{self.path} holds a run with other options ({listing}); choose another --run-dir, or --resume "
+                "never to start anew, or name its checkpoint with --resume to go on all the same"
+            )
+        unknown = [f"{key} {now[key]}" for key in checked if key not in before]
+        if unknown:
+            print(f"note: {self.path / 'options.json'} does not tell {', '.join(unknown)}: taken as they are now")
+        if before.get("preset") != now["preset"]:
+            print(f"note: the run was started with the preset {before.get('preset')}, this is {now['preset']}")
+
+    # ---- what a run writes
+
+    def begin(self, schedule_steps: int) -> None:
+        """Writes the options, and opens stats.jsonl."""
+        self.open_stats()
+        if self.writes:
+            self._write_options(self.path, schedule_steps)
+
+    def _write_options(self, folder: Path, schedule_steps: int) -> None:
+        options = {**config.to_json(self.cfg), "schedule_steps": schedule_steps, "paper": self.paper}
+        options |= {"paddle": paddle.__version__, **settings()}
+        write_text(folder / "options.json", json_text(options, indent=1) + "\n")
+
+    def open_stats(self) -> None:
+        self.stats = (self.path / "stats.jsonl" if self.writes else Path(os.devnull)).open("a")
+
+    def log(self, step: int, values: dict[str, float]) -> None:
+        """Appends one line to stats.jsonl: steps done, clock time and the values."""
+        try:
+            self.stats.write(json_text({"step": step, "time": round(time.time(), 1), **values}) + "\n")
+            self.stats.flush()
+        except OSError as problem:
+            raise UserError(
+                f"cannot write {self.path / 'stats.jsonl'}: {problem.strerror or problem}; the same command goes on "
+                "from the last checkpoint"
+            ) from None
+
+    def is_gone(self) -> bool:
+        """Another folder, or none, is where the run began."""
+        return self.lock is not None and self.lock.where()[0] != self.path
+
+    def write_preview(self, step: int, image: np.ndarray) -> None:
+        write_image(self.path / "previews" / f"step_{step:07d}.png", image)
+
+    def save(self, networks: dict, optimizers: dict, progress: dict) -> None:
+        """Writes a checkpoint and the curves.
+
+        Raises:
+            UserError: the disk is full; or the folder is not the one that the run began in, and it is saved elsewhere.
+        """
+        self._require(networks, optimizers, progress)
+        with self._full_disk_is_told("the checkpoint before this one is whole"):
+            # The curves first: killed after its last checkpoint a run is complete, and does not go on.
+            curves.write_curves(self.path / "curves.png", read_stats(self.path))
+            gc.collect()  # the parts of a drawing hold one another, some megabytes for each
+            checkpoint_state.save_state(self.checkpoints, networks, optimizers, progress)
+
+    def save_weights(self, names: list[str], networks: dict, optimizers: dict, progress: dict, metadata: dict) -> None:
+        """Writes some of the networks to weights.safetensors. Raises UserError as `save` does."""
+        self._require(networks, optimizers, progress)
+        wanted = {name: networks[name] for name in names}
+        with self._full_disk_is_told("make room: the same command goes on from the last checkpoint"):
+            weights.save_weights(self.path / "weights.safetensors", wanted, metadata)
+
+    def _require(self, networks: dict, optimizers: dict, progress: dict) -> None:
+        """Saves elsewhere, and raises UserError, when the folder is not the one that the run began in."""
+        place, what = self.lock.where()
+        if place == self.path:
+            return
+        rescue = place or free_name(self.path)
+        try:
+            if place is None:
+                rescue.mkdir(parents=True)
+                self._write_options(rescue, progress["schedule_steps"])
+            checkpoint_state.save_state(rescue / "checkpoints", networks, optimizers, progress)
+            told = f"saved after {progress['step']} steps in {rescue}; go on with --run-dir {shlex.quote(str(rescue))}"
+        except (OSError, SafetensorError) as problem:
+            told = f"and {rescue} cannot be written ({problem}), so that the steps since the last checkpoint are lost"
+        raise UserError(f"the run folder {self.path} {what} while it was in use; {told}")
+
+    @contextlib.contextmanager
+    def _full_disk_is_told(self, left: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as problem:
+            if is_lost(problem):  # Paddle makes an OSError of it too
+                raise
+            raise UserError(f"cannot save to {self.path}: {problem.strerror or problem}; {left}") from None
+        except Exception as problem:  # safetensors wraps the operating system's error in its own
+            if not any(words in str(problem).lower() for words in ("os error", "i/o", "ioerror")):  # 0.4.3 has the last
+                raise
+            raise UserError(f"cannot save to {self.path}: {problem}; {left}") from None
+
+
+# ---- options.json
+
+
+def read_options(folder: Path, paper: str) -> dict:
+    """The options of the run that has checkpoints in a folder.
+
+    Raises:
+        UserError: the file is missing, damaged, or of another paper; the text says what to do.
+    """
+    path = folder / "options.json"
+    try:
+        options = json.loads(path.read_text())
+        if not isinstance(options, dict) or not isinstance(options.get("paper"), str):
+            raise ValueError("it is no table of options")
+    except (OSError, ValueError, RecursionError) as problem:
+        reason = "is missing" if isinstance(problem, FileNotFoundError) else f"is damaged ({problem})"
+        raise UserError(
+            f"{path} {reason}, so nothing tells which options its checkpoints were trained with; put it back, or name "
+            "a checkpoint with --resume to go on with the options given now, or --resume never to start anew"
+        ) from None
+    options = {config.current_name(name, value): value for name, value in options.items()}
+    if options["paper"] != paper:
+        raise UserError(f"{folder} holds a run of {options['paper']}, not of {paper}; choose another --run-dir")
+    return options
+
+
+# ---- stats.jsonl
+
+
+def read_stats(folder: Path) -> list[dict]:
+    """The records of stats.jsonl: steps done and values. What is no record is left out, see `trim_stats`."""
+    return _read_stats(folder)[0]
+
+
+def _read_stats(folder: Path) -> tuple[list[dict], int]:
+    try:
+        lines = (folder / "stats.jsonl").read_text(errors="replace").splitlines()
+    except OSError:
+        return [], 0
+    records = [record for record in map(_parse_record, lines) if record is not None]
+    return records, len(lines) - len(records)
+
+
+def _parse_record(line: str) -> dict | None:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(record, dict) or type(record.get("step")) is not int or not 0 <= record["step"] <= MAX_STEP:
+        return None
+    numbers = [value for name, value in record.items() if name != WHY]
+    return json.loads(json_text(record)) if all(map(_may_be_logged, numbers)) else None
+
+
+def _may_be_logged(value) -> bool:
+    return value is None or type(value) is float or (type(value) is int and abs(value) < MAX_INTEGER)
+
+
+def trim_stats(folder: Path, step: int) -> None:
+    """Drops the records of steps that will be done again, and lines that are no records: these are counted aloud."""
+    records, dropped = _read_stats(folder)
+    if dropped:
+        lines = "1 line that is no record was" if dropped == 1 else f"{dropped} lines that are no records were"
+        print(f"note: {lines} dropped from {folder / 'stats.jsonl'}")
+    write_text(
+        folder / "stats.jsonl", "".join(json_text(record) + "\n" for record in records if record["step"] <= step)
+    )
+
+
+# ---- disk
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file. A process that is killed leaves the old text or the new one."""
+    atomic.replace_whole(path, lambda temporary: temporary.write_text(text))
+
+
+def free_name(folder: Path) -> Path:
+    """A name beside a folder that is not taken: FOLDER-1, FOLDER-2 …"""
+    number = 1
+    while (free := folder.with_name(f"{folder.name}-{number}")).exists():
+        number += 1
+    return free

@@ -1,0 +1,225 @@
+"""Masks from a folder, results of other methods, the best baseline, and the files of an evaluation."""
+
+import csv
+import html.parser
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from common.errors import UserError
+from common.evaluation import comparison, protocol
+from common.evaluation.perceptual_metrics import PerceptualMetrics
+from common.imaging.io import read_image, write_image
+from common.imaging.transforms import crop_square
+
+SIDE = 32
+
+
+class Faces:
+    """Smooth images with names, 40 px high and 36 wide."""
+
+    notes: list = []
+    split = "test"
+
+    def __init__(self, count=6, seed=0):
+        rng = np.random.default_rng(seed)
+        small = rng.integers(30, 200, (count, 5, 4, 3), dtype=np.uint8)
+        self.all = [cv2.resize(image, (36, 40), interpolation=cv2.INTER_LINEAR) for image in small]
+
+    def __len__(self):
+        return len(self.all)
+
+    def __getitem__(self, index):
+        return self.all[index]
+
+    def name(self, index):
+        return f"people/{index:03}.jpg"
+
+
+def write_mask(path: Path, mask: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_image(path, np.repeat(mask[..., None], 3, 2).astype(np.uint8) * 255)
+
+
+def box(height=40, width=36, top=5, left=4, rows=10, columns=12):
+    mask = np.zeros((height, width), bool)
+    mask[top : top + rows, left : left + columns] = True
+    return mask
+
+
+def opened(kind="center", count=6, seed=0):
+    return comparison.open_set(Faces(count), SIDE, "center", kind, count, seed)
+
+
+def options(**changes):
+    return comparison.Options(**{"weights": "unused", "data_dir": "unused", "baselines": "fast", **changes})
+
+
+def compared(test, completed, folder=Path("nowhere"), **changes):
+    chosen = options(**changes)
+    return comparison.compare(test, completed, chosen, PerceptualMetrics(chosen), folder)
+
+
+# ---- masks from a folder
+
+
+def test_masks_named_as_the_images_are_cropped_as_these(tmp_path):
+    for n in range(6):
+        write_mask(tmp_path / f"{n:03}_mask.png", box(left=n))
+    test = opened(str(tmp_path))
+    for n in range(6):
+        levels = np.repeat(box(left=n)[..., None], 3, 2).astype(np.uint8) * 255
+        np.testing.assert_array_equal(test.masks[n], crop_square(levels, "center", SIDE, None)[..., 0] >= 128)
+    assert test.note == f"masks: {tmp_path}, each image's own file"
+
+
+def test_other_masks_come_in_an_order_of_the_seed_each_once_before_any_again(tmp_path, capsys):
+    """Files of 64 px whose column tells them apart; halved, a pixel is missing if half of it is."""
+    for n in range(4):
+        write_mask(tmp_path / f"{n:05}.png", box(64, 64, 8, 4 * n, 16, 12))
+    write_mask(tmp_path / "empty.png", np.zeros((64, 64), bool))
+    test, again, other = opened(str(tmp_path)), opened(str(tmp_path)), opened(str(tmp_path), seed=1)
+    first = [int(np.flatnonzero(mask.any(0))[0]) // 2 for mask in test.masks]
+    assert sorted(first[:4]) == [0, 1, 2, 3] and first[4:] == first[:2]
+    assert all(mask.sum() == 8 * 6 and mask[4:12].sum() == 8 * 6 for mask in test.masks)
+    np.testing.assert_array_equal(test.masks, again.masks)
+    assert not np.array_equal(test.masks, other.masks)
+    assert "4 of 5 files" in test.note and "taken again for the other 2 images" in test.note
+    assert "skipped: empty.png is empty or full at 32 px" in capsys.readouterr().out
+
+
+def test_a_folder_without_masks_and_an_unknown_kind_are_refused(tmp_path):
+    with pytest.raises(UserError, match="no mask file in the folder"):
+        opened(str(tmp_path))
+    with pytest.raises(UserError, match="'stars'.*lama-thick"):
+        opened("stars")
+
+
+# ---- results of other methods
+
+
+def test_results_of_another_method_are_a_row_and_only_their_missing_pixels_count(tmp_path):
+    """The truth plus 51 levels in the mask, and anything outside: L1 of 20 % as by arithmetic."""
+    test = opened()
+    comparison.write_inputs(test, tmp_path / "inputs")
+    (tmp_path / "theirs").mkdir()
+    for n in range(6):
+        image, mask = (read_image(tmp_path / "inputs" / part / f"{n:05}.png") for part in ("images", "masks"))
+        np.testing.assert_array_equal(image, test.images[n])
+        np.testing.assert_array_equal(mask[..., 0] == 255, test.masks[n])
+        write_image(tmp_path / "theirs" / f"{n:05}.png", np.where(mask == 255, image + np.uint8(51), np.uint8(7)))
+    rows = compared(test, {"ours": test.images}, results=(tmp_path / "theirs",))["rows"]
+    assert rows["theirs"]["hole_l1_percent"][0] == pytest.approx(20)
+    assert rows["theirs"]["image_l1_percent"][0] == pytest.approx(20 / 4)
+    assert list(rows) == ["ours", "theirs", "Telea", "Navier-Stokes", "mean colour", "membrane"]
+
+
+def test_results_may_have_the_images_names(tmp_path):
+    test = opened(count=2)
+    for n in range(2):
+        write_image(tmp_path / f"{n:03}.png", test.images[n])
+    np.testing.assert_array_equal(comparison.read_results(tmp_path, test), test.images)
+
+
+def test_results_that_cannot_be_scored_are_listed(tmp_path):
+    test = opened()
+    with pytest.raises(UserError, match="no folder of results"):
+        comparison.read_results(tmp_path / "nothing", test)
+    for name in ("00000.png", "00001.png", "00001.bmp", "other.png"):
+        write_image(tmp_path / name, test.images[0])
+    with pytest.raises(UserError, match=r"5 results .* 00001 has 2 files, 00002 is missing, .*--write-inputs"):
+        comparison.read_results(tmp_path, test)
+    (tmp_path / "00001.bmp").unlink()
+    for n in range(6):
+        write_image(tmp_path / f"{n:05}.png", test.images[0][: SIDE - (n == 3)])
+    with pytest.raises(UserError, match=r"1 results .* 00003.png has 32 x 31 px, not 32 x 32"):
+        comparison.read_results(tmp_path, test)
+
+
+# ---- the best baseline
+
+
+def test_the_best_baseline_is_marked_and_the_distance_to_it_is_paired():
+    """Ours is off by 40 and 60 levels, `far` by 80, `near` by 20 and 30: ours - near is 20 and 30, 25 ± 5 levels."""
+    truth, masks = np.full((2, SIDE, SIDE, 3), 100, np.uint8), opened(count=2).masks
+    off = {"ours": (40, 60), "far": (80, 80), "near": (20, 30)}
+    done = {name: truth + masks[..., None] * np.uint8(levels).reshape(2, 1, 1, 1) for name, levels in off.items()}
+    result = protocol.scored(truth, masks, done, "center", 0) | {
+        "split": "test", "learned": ["ours"], "baselines": ["far", "near"],
+    }  # fmt: skip
+    lines = protocol.table(result, [], ("hole_l1_percent", "hole_psnr_db")).splitlines()
+    assert lines[6].startswith("| near | **9.804 ± 1.961** | **") and "**" not in lines[4] + lines[5]
+    assert lines[7].startswith("| ours - best baseline | +9.804 ± 1.961 | -6.021 ± 0.000 |")  # twice as far: -6.02 dB
+
+
+@pytest.mark.parametrize("which, count", [("none", 0), ("fast", 4)])
+def test_which_baselines_are_taken(which, count):
+    test = opened(count=2)
+    result = compared(test, {"ours": test.images}, baselines=which)
+    assert len(result["baselines"]) == count and list(result["rows"]) == ["ours", *result["baselines"]]
+    assert "best baseline" in protocol.table(result | {"split": "test"}, []) or not count
+    protocol.sheet(result)
+
+
+def test_a_baseline_without_its_package_is_left_out_with_a_note(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "patchmatch", None)
+    test = opened(count=1)
+    done, notes = protocol.complete_with_baselines(test.images, test.masks, "all")
+    assert "PatchMatch" not in done and notes[-1].startswith("PatchMatch left out: it needs the package PyPatchMatch")
+
+
+def test_linear_baselines_come_from_train_and_val(monkeypatch):
+    asked = []
+
+    def open_photos(folder, split, pairs):
+        asked.append((folder, split, pairs))
+        return Faces(40 if split == "train" else 8, seed=len(asked))
+
+    monkeypatch.setattr(comparison, "open_photos", open_photos)
+    test = opened(count=3)
+    rows = compared(test, {}, Path("faces"), linear_floor_images=30, baselines="none")["images"]
+    assert asked == [(Path("faces"), "train", False), (Path("faces"), "val", False)]
+    assert {"PCA (29)", "ridge regression"} <= rows.keys()
+    np.testing.assert_array_equal(rows["ridge regression"][~test.masks], test.images[~test.masks])
+    uneven = opened("random", 3)
+    assert (
+        "ridge regression" not in compared(uneven, {}, Path("faces"), linear_floor_images=30, baselines="none")["rows"]
+    )
+
+
+# ---- files
+
+
+class Page(html.parser.HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.images, self.rows, self.links = [], 0, []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        values = dict(attributes)
+        self.images += [values.get("src")] * (tag == "img")
+        self.rows += tag == "tr"
+        self.links += [values[key] for key in ("href", "src") if key in values]
+
+
+def test_csv_and_page_hold_each_image_and_need_no_other_file(tmp_path):
+    test = opened(count=6)
+    worse = test.images.copy()
+    worse[2][test.masks[2]] ^= 0x40  # the worst by far
+    result = compared(test, {"ours": worse}) | {"split": "test", "weights": "w<1>"}
+    protocol.write(result, tmp_path, protocol.sheet(result), html=True)
+    with (tmp_path / "scores.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == 6 * 5
+    ours = [line for line in lines if line["method"] == "ours"]
+    assert [line["image"] for line in ours] == test.names
+    assert float(ours[2]["hole_l1_percent"]) == pytest.approx(100 * 64 / 255, rel=1e-4)
+    assert float(ours[2]["mask_percent"]) == pytest.approx(25)
+    text = (tmp_path / "scores.html").read_text(encoding="utf-8")
+    page = Page(text)
+    assert len(page.images) == 12 and all(link.startswith("data:image/jpeg;base64,") for link in page.links)
+    assert page.rows == (1 + 5) + (1 + 6) and "w&lt;1&gt;" in text
+    assert text.index("people/002.jpg: ") < text.index("people/000.jpg: ")

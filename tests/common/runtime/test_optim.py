@@ -1,0 +1,154 @@
+"""Steps from clean gradients, and networks that pass gradients on without collecting any."""
+
+import contextlib
+
+import numpy as np
+import pytest
+
+from common.errors import UserError
+from common.runtime.device import open_device
+from common.runtime.optim import check_amp, frozen, mixed_precision, open_scalers, scaler_states, update
+
+import paddle
+
+
+class Scale(paddle.nn.Layer):
+    """x * weight, beside a parameter that is never trained, as running statistics are."""
+
+    def __init__(self, weight):
+        super().__init__()
+        self.weight = self.create_parameter([1])
+        self.weight.set_value(np.float32([weight]))
+        self.average = self.create_parameter([1])
+        self.average.stop_gradient = True
+
+    def forward(self, x):
+        return x * self.weight
+
+
+def test_update_steps_from_clean_gradients():
+    """Gradient descent on 3 w with rate 0.1: 2 - 0.3 - 0.3, whatever another loss left on the weight."""
+    layer = Scale(2.0)
+    optimizer = paddle.optimizer.SGD(0.1, parameters=layer.parameters())
+    (layer(paddle.ones([1])) * 100).backward()
+    for _ in range(2):
+        update(layer, optimizer, layer(paddle.ones([1])) * 3)
+    assert layer.weight.item() == pytest.approx(1.4) and layer.weight.grad.item() == 3
+
+
+def test_frozen_passes_gradients_through_and_collects_none():
+    """y = d (g x): dy/dg = d x = 5 * 7, with nothing on d, though the backward pass comes after the block."""
+    generator, judge = Scale(2.0), Scale(5.0)
+    with frozen(judge):
+        loss = judge(generator(paddle.full([1], 7.0)))
+    loss.backward()
+    assert loss.item() == 70 and generator.weight.grad.item() == 35
+    assert judge.weight.grad is None
+
+
+def test_frozen_leaves_gradients_that_were_there_and_weights_learn_again_after_it():
+    generator, judge = Scale(2.0), Scale(5.0)
+    judge(paddle.full([1], 3.0)).backward()
+    with frozen(judge):
+        judge(generator(paddle.full([1], 7.0))).backward()
+    assert judge.weight.grad.item() == 3
+    judge(paddle.full([1], 4.0)).backward()
+    assert judge.weight.grad.item() == 3 + 4
+
+
+def test_frozen_restores_what_was_trained_and_nothing_else_even_after_an_error():
+    judge = Scale(5.0)
+    with pytest.raises(ZeroDivisionError), frozen(judge):
+        assert judge.weight.stop_gradient and judge.average.stop_gradient
+        raise ZeroDivisionError
+    assert not judge.weight.stop_gradient and judge.average.stop_gradient
+
+
+# ---- mixed precision
+
+
+class Scaler:
+    """Paddle's is for GPUs; this one does on a processor what it documents: scale, unscale, leave out, adapt."""
+
+    def __init__(self, scale):
+        self.factor = scale
+
+    def scale(self, loss):
+        return loss * self.factor
+
+    def step(self, optimizer):
+        weights = [weight for weight in optimizer._parameter_list if weight.grad is not None]
+        self.found = not all(np.isfinite(weight.grad.numpy()).all() for weight in weights)
+        for weight in weights:
+            weight.grad.set_value(weight.grad / self.factor)
+        if not self.found:
+            optimizer.step()
+
+    def update(self):
+        self.factor *= 0.5 if self.found else 1
+
+
+def test_scaled_losses_make_the_same_steps_and_overflow_leaves_one_out(monkeypatch):
+    """3 w, scaled by 2^10 and back: 2 - 0.3; then a loss of 1e36 overflows, then 3 w again, scaled by half of it."""
+    monkeypatch.setattr(paddle.amp, "auto_cast", lambda **_: contextlib.nullcontext())
+    layer, other = Scale(2.0), Scale(2.0)
+    nets = {"a": layer, "b": other}
+    optimizers = {name: paddle.optimizer.SGD(0.1, parameters=net.parameters()) for name, net in nets.items()}
+    scaler = Scaler(1024.0)
+    for factor, weight, scale in [(3, 1.7, 1024), (1e36, 1.7, 512), (3, 1.4, 512)]:
+        with mixed_precision("float16", optimizers, {"a": scaler}):
+            update(layer, optimizers["a"], layer(paddle.ones([1])) * factor)
+            update(other, optimizers["b"], other(paddle.ones([1])) * 0)
+        assert layer.weight.item() == pytest.approx(weight) and scaler.factor == scale
+    update(layer, optimizers["a"], layer(paddle.ones([1])) * 1e36)  # out of it nothing is scaled
+    assert abs(layer.weight.item()) > 1e34 and other.weight.item() == 2
+
+
+def test_mixed_precision_asks_for_o1_and_float32_where_squares_overflow(monkeypatch):
+    asked = []
+    monkeypatch.setattr(paddle.amp, "auto_cast", lambda **asks: asked.append(asks) or contextlib.nullcontext())
+    for amp in ("off", "bfloat16"):
+        with mixed_precision(amp, {}, {}):
+            pass
+    (asks,) = asked
+    assert asks["dtype"] == "bfloat16" and asks["level"] == "O1" and "square" in asks["custom_black_list"]
+
+
+@pytest.mark.parametrize("amp", ["float16", "bfloat16"])
+def test_mixed_precision_is_for_cards(amp, monkeypatch):
+    check_amp("off")
+    assert open_scalers("off", {"a": None}) == {}
+    monkeypatch.setattr(paddle, "get_device", lambda: "cpu")
+    with pytest.raises(UserError, match=f"--amp {amp}: .* GPUs only"):
+        check_amp(amp)
+    monkeypatch.setattr(paddle, "get_device", lambda: "gpu:0")
+    monkeypatch.setattr(paddle.amp, f"is_{amp}_supported", lambda *_: False)
+    with pytest.raises(UserError, match=f"cannot compute in {amp}"):
+        check_amp(amp)
+    monkeypatch.setattr(paddle.amp, f"is_{amp}_supported", lambda *_: True)
+    check_amp(amp)
+    assert list(open_scalers(amp, {"a": None, "b": None})) == (["a", "b"] if amp == "float16" else [])
+
+
+@pytest.mark.gpu(real="a CPU has no float16 convolution")
+@pytest.mark.parametrize("amp", ["float16", "bfloat16"])
+def test_a_step_in_mixed_precision_is_near_one_in_float32(amp, gpu):
+    """On a GPU: losses within 2 %, and a scaler's state goes through JSON."""
+    open_device(gpu)
+    if not getattr(paddle.amp, f"is_{amp}_supported")():
+        pytest.skip(f"this GPU has no {amp}")
+    losses, x = [], paddle.to_tensor(np.random.default_rng(0).normal(size=(4, 3, 16, 16)).astype(np.float32))
+    for used in ("off", amp):
+        paddle.seed(0)
+        net = paddle.nn.Sequential(paddle.nn.Conv2D(3, 8, 3), paddle.nn.ReLU(), paddle.nn.Conv2D(8, 3, 3))
+        optimizers = {"net": paddle.optimizer.Adam(1e-3, parameters=net.parameters())}
+        scalers = open_scalers(used, optimizers)
+        for _ in range(5):
+            with mixed_precision(used, optimizers, scalers):
+                loss = paddle.square(net(x)).mean()
+                update(net, optimizers["net"], loss)
+        losses.append(float(loss))
+        for name, state in scaler_states(scalers).items():
+            scalers[name].load_state_dict(state)
+            assert scaler_states(scalers)[name] == state
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)

@@ -1,0 +1,1 @@
+"""Commands for those who keep the repository: pack trained weights, write the tables of results."""
