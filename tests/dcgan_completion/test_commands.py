@@ -383,7 +383,6 @@ def test_input_mistakes(capsys, weights, tmp_path):
             "stars",
             "there is no mask stars; give an image, a folder, or one of center, random, random20, random80, left",
         ),
-        ("random", "there is no mask random"),  # a kind of other papers, over the whole photo
         (tmp_path / "small.png", "20 x 20 px, but its image is 33 x 47 px"),
         (tmp_path / "black.png", "no hole in"),
         (tmp_path / "far.png", "48 px beyond the face window, 33 x 33 px at (0, 12)"),  # 12 of its 45 rows, 4 px wide
