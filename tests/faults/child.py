@@ -34,6 +34,7 @@ def main(paper: str, data: str, folder: str, events: str, settings: dict, fault:
         fault: at most one of: kill (name of a point in POINTS), after (its calls that are let through), poison, fill,
             hang (after so many steps of this process), watch (every so many steps).
     """
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # a harness under nohup hands on that it is ignored
     log = os.open(events, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
     def note(word: str, value="") -> None:
