@@ -2,14 +2,18 @@
 
 python -m compare table --data-dir DIR --output FOLDER --mask center random freeform --perceptual
 
-What a network completed is kept below the folder, so that a second call goes on where the first one ended.
+What each method completed is kept below the folder, so that a second call goes on where the first one ended.
 """
 
 import hashlib
+import importlib
+import inspect
 import json
 import math
+import re
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,14 +28,22 @@ from common.errors import UserError
 from common.evaluation import comparison, protocol
 from common.evaluation.perceptual_metrics import PerceptualMetrics
 from common.imaging.io import write_image
-from common.imaging.transforms import Crop
+from common.imaging.transforms import ALIGNED, Crop
 from common.masks.benchmark_sets import fingerprint
 from common.runtime.commands import one_line_errors
-from common.runtime.device import open_device
+from common.runtime.device import open_device, paddle
 from common.runtime.strict_json import json_text
 
 COLUMNS = ("hole_psnr_db", "hole_l1_percent", "image_ssim")
-TIMED = 3  # images on which a baseline's milliseconds are measured
+CHUNK = 25  # images completed at once, and lost at most when the command is stopped
+ROWS_SHOWN = 3  # of each kind of masks in the one picture of all
+TIMING = {
+    "cpu": "cost_ms: processor time for one image, all threads together, without the start of the program",
+    "gpu": "cost_ms: time for one image, without the start of the program",
+}
+
+# (uint8 [N, H, W, 3], bool [N, H, W], number of the first) -> uint8 [N, H, W, 3]
+Fill = Callable[[np.ndarray, np.ndarray, int], np.ndarray]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +52,7 @@ class Options(comparison.Options):
 
     # ---- data
     output: Path = field()  # without a default, unlike in `evaluate`
-    """The folder for table.md, table.json, a picture and the scores of each kind of masks; it is read again."""
+    """The folder for table.md, table.json, table.png and the scores of each kind of masks; it is read again."""
     mask: tuple[str, ...] = ("center", "random", "freeform")
     """The masks, one table each: kinds as in `evaluate`, or folders of mask files."""
     papers: tuple[str, ...] = ()
@@ -50,7 +62,12 @@ class Options(comparison.Options):
     image_px: int = 128
     """The side to which images are brought; each paper brings them to its own size and back."""
     crop: Crop = "square178"
-    """The crop of the images: square178 for aligned faces, or center."""
+    """The crop of the images: square178 for aligned faces, of which each paper sees the part that it was trained on, or
+    center."""
+
+    # ---- run
+    search_steps: int = 60
+    """Number of steps from one starting point for papers that search for each image (DCGAN completion)."""
 
 
 def run(options: Options) -> str:
@@ -59,87 +76,154 @@ def run(options: Options) -> str:
     Raises:
         UserError: the data, weights, masks or results cannot be read.
     """
-    at_least(options, limit=1, seed=0, image_px=32)
+    at_least(options, limit=1, seed=0, image_px=32, search_steps=1)
     metrics, files = PerceptualMetrics(options), side_by_side.choose(options.papers, options.weights)
     dataset = open_photos(options.data_dir, options.split, options.pairs)
     announce(dataset, options.data_dir, f"{dataset.split} images")
-    texts, results = [], {}
+    about = {"split": dataset.split, "data": str(options.data_dir), "weights": [str(file) for file in files.values()]}
+    texts, results, shown = [], {}, []
     for kind in dict.fromkeys(options.mask):
         test = comparison.open_set(dataset, options.image_px, options.crop, kind, options.limit, options.seed)
-        folder = options.output / Path(kind).name
-        completed, costs = {}, {}
-        for paper, file in files.items():
-            label = side_by_side.LABELS.get(paper, paper)
-            completed[label], costs[label] = completions(folder / paper, paper, file, test, options.seed)
-        result = comparison.compare(test, completed, options, metrics, options.data_dir)
-        add_costs(result, test, costs)
-        result |= {
-            "split": dataset.split,
-            "data": str(options.data_dir),
-            "weights": [str(each) for each in files.values()],
-        }
-        shown = protocol.sheet(result, ("input", *result["rows"], "truth"))
-        protocol.write(result, folder, shown, options.html)
+        result = about | score(test, files, options, metrics)
+        names = ("input", *result["rows"], "truth")
+        protocol.write(result, options.output / Path(kind).name, protocol.sheet(result, names), options.html)
         texts.append(f"## {kind}\n\n{protocol.table(result, [], COLUMNS)}\n")
         results[kind] = {key: value for key, value in result.items() if key not in protocol.NOT_JSON}
+        shown.append(protocol.sheet(result, names, ROWS_SHOWN))
     text = "\n".join(texts)
     replace_whole(options.output / "table.md", lambda temporary: temporary.write_text(text, encoding="utf-8"))
     replace_whole(options.output / "table.json", lambda temporary: temporary.write_text(protocol.to_json(results)))
+    replace_whole(options.output / "table.png", lambda temporary: write_image(temporary, stacked(shown)))
     return text
 
 
-def completions(folder: Path, paper: str, file: Path, test: comparison.EvaluationSet, seed: int) -> tuple:
-    """What a paper makes of the set, uint8 [N, side, side, 3], with its costs; read from the folder if it is there.
+def score(test: comparison.EvaluationSet, files: dict[str, Path], options: Options, metrics: PerceptualMetrics) -> dict:
+    """Completes one set by every method and scores all alike: `comparison.compare`, with costs in the rows."""
+    folder = options.output / Path(test.kind).name
+    learned, classical, costs, notes = {}, {}, {}, []
+    for paper, file in files.items():
+        label = side_by_side.LABELS.get(paper, paper)
+        asked = {"weights_sha256": hashlib.sha256(file.read_bytes()).hexdigest(), "steps": options.search_steps}
+        learned[label], milliseconds = completions(folder / paper, asked, test, paper_fill(paper, file, options))
+        costs[label] = {"ms": milliseconds, "mparameters": parameters(side_by_side.load(paper, file)) / 1e6}
+    for name, method in protocol.baselines_of(options.baselines).items():
+        try:
+            place = folder / re.sub(r"\W+", "_", name.lower())
+            classical[name], milliseconds = completions(place, {}, test, baseline_fill(method))
+            costs[name] = {"ms": milliseconds}
+        except UserError as problem:
+            notes.append(f"{name} left out: {problem}")
+    for results in options.results:
+        own = results / Path(test.kind).name
+        learned[results.resolve().name] = comparison.read_results(own if own.is_dir() else results, test)
+    inputs = options.write_inputs and options.write_inputs / Path(test.kind).name
+    rest = replace(options, results=(), write_inputs=inputs)
+    result = comparison.compare(test, learned, rest, metrics, options.data_dir, classical)
+    for name, cost in costs.items():
+        result["rows"][name] |= {f"cost_{key}": (value, math.nan) for key, value in cost.items()}
+    result["metric_notes"] += [*notes, TIMING["cpu" if on_cpu() else "gpu"]]
+    return result
 
-    A folder counts only if it was written for these weights, images and masks.
+
+def stacked(sheets: list[np.ndarray]) -> np.ndarray:
+    """Images of any widths below each other, on white."""
+    width = max(sheet.shape[1] for sheet in sheets)
+    return np.concatenate(
+        [np.pad(sheet, ((0, 0), (0, width - sheet.shape[1]), (0, 0)), constant_values=255) for sheet in sheets]
+    )
+
+
+# ---- what the methods make of a set
+
+
+def completions(folder: Path, asked: dict, test: comparison.EvaluationSet, fill: Fill) -> tuple[np.ndarray, float]:
+    """What a method makes of the set, uint8 [N, side, side, 3], and its milliseconds for one image.
+
+    Both are kept in the folder. What is there counts if it was made of these images and masks by the method `asked`.
     """
-    asked = {
-        "weights_sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+    asked = asked | {
         "images_sha256": hashlib.sha256(test.images.tobytes()).hexdigest(),
         "masks_sha256": fingerprint(test.masks),
-        "seed": seed,
+        "seed": test.seed,
+        "crop": test.crop,
     }
-    note = folder / "completed.json"
+    note, count = folder / "completed.json", len(test.images)
     try:
         known = json.loads(note.read_text())
     except (OSError, ValueError):
         known = {}
-    if all(known.get(key) == value for key, value in asked.items()):
-        print(f"{paper}: completed before, read from {folder}")
-        return comparison.read_results(folder, test), known["costs"]
-    folder.mkdir(parents=True, exist_ok=True)
-    note.unlink(missing_ok=True)
-    network, seconds, made = side_by_side.load(paper, file), 0.0, []
-    pairs = zip(test.images, test.masks, strict=True)
-    for n, (image, mask) in enumerate(tqdm(pairs, f"{paper}, {test.kind}", len(test.images), leave=False)):
-        result = side_by_side.ask_paper(paper, file, image, mask, seed=seed)
-        if result.problem:
-            raise UserError(f"{paper} cannot complete image {n} ({test.names[n]}): {result.problem}")
-        seconds += result.seconds
-        made.append(result.image)
-        write_image(folder / comparison.file_name(n), result.image)
-    costs = {"ms": 1000 * seconds / len(made), "mparameters": parameters(network) / 1e6}
-    replace_whole(note, lambda temporary: temporary.write_text(json_text({**asked, "costs": costs}, indent=1)))
-    return np.stack(made), costs
+    if any(known.get(key) != value for key, value in asked.items()):
+        known = asked | {"images": 0, "seconds": 0.0}
+    if known["images"]:
+        print(f"{folder.name}, {test.kind}: {known['images']} of {count} images completed before, read from {folder}")
+    with tqdm(total=count, initial=known["images"], desc=f"{folder.name}, {test.kind}", leave=False) as bar:
+        for first in range(known["images"], count, CHUNK):
+            part = slice(first, first + CHUNK)
+            start = now()
+            made = fill(test.images[part], test.masks[part], first)
+            known["seconds"] += now() - start
+            for n, image in enumerate(made, first):
+                write_image(folder / comparison.file_name(n), image)
+            known["images"] = first + len(made)
+            replace_whole(note, lambda temporary: temporary.write_text(json_text(known, indent=1)))
+            bar.update(len(made))
+    return comparison.read_results(folder, test), 1000 * known["seconds"] / count
+
+
+def on_cpu() -> bool:
+    return paddle.get_device() == "cpu"
+
+
+def now() -> float:
+    """Seconds of a clock: on a CPU the process's own time, which other programs do not lengthen."""
+    return time.process_time() if on_cpu() else time.perf_counter()
+
+
+def baseline_fill(method: Callable) -> Fill:
+    return lambda images, masks, first: np.stack([method(*pair) for pair in zip(images, masks, strict=True)])
+
+
+def paper_fill(paper: str, file: Path, options: Options) -> Fill:
+    """A paper's own `complete_batch`, with its usual blending, on images in the frame of its training.
+
+    A paper that refuses some image stops the comparison: UserError.
+    """
+    network, verb = side_by_side.load(paper, file), importlib.import_module(f"{paper}.infer").complete_batch
+    known = inspect.signature(verb).parameters
+    wanted = {"seed": options.seed, "steps": options.search_steps}
+    wanted = {name: value for name, value in wanted.items() if name in known}
+
+    def fill(images: np.ndarray, masks: np.ndarray, first: int) -> np.ndarray:
+        top, frames = 0, [*images]
+        if options.crop == "square178":
+            top, frames = in_aligned_frames(images)
+            masks = np.pad(masks, ((0, 0), (top, len(frames[0]) - top - masks.shape[1]), (0, 0)))
+        numbered = {"first": first} if "first" in known else {}
+        try:
+            made = verb(network, frames, [*masks], **wanted, **numbered)
+        except UserError as problem:
+            raise UserError(f"{paper} cannot complete images {first} to {first + len(images) - 1}: {problem}") from None
+        return np.stack([image[top : top + images.shape[1]] for image in made])
+
+    return fill
+
+
+def in_aligned_frames(images: np.ndarray) -> tuple[int, list[np.ndarray]]:
+    """Squares in the middle of images of aligned CelebA's shape, by which a paper knows where the face is.
+
+    Returns:
+        (the square's first row, images whose rows above and below it are mirrored; no paper's frame has them)
+    """
+    side = images.shape[1]
+    height = round(side * ALIGNED[1] / ALIGNED[0])
+    top = (height - side) // 2
+    return top, [np.pad(image, ((top, height - side - top), (0, 0), (0, 0)), "reflect") for image in images]
 
 
 def parameters(network) -> int:
-    """Trainable numbers of a network, or of all networks that a search uses."""
+    """Number of parameters of a network, or of all networks that a search uses."""
     parts = network if isinstance(network, tuple) else (network,)
     return sum(math.prod(value.shape) for part in parts if hasattr(part, "parameters") for value in part.parameters())
-
-
-def add_costs(result: dict, test: comparison.EvaluationSet, costs: dict[str, dict]) -> None:
-    """Puts milliseconds per image and millions of parameters into the rows; baselines are timed on three images."""
-    for name, cost in costs.items():
-        result["rows"][name] |= {f"cost_{key}": (value, math.nan) for key, value in cost.items()}
-    for name, method in (protocol.FAST | protocol.SLOW).items():
-        if name not in result["rows"]:
-            continue
-        start, count = time.perf_counter(), min(TIMED, len(test.images))
-        for n in range(count):
-            method(test.images[n], test.masks[n])
-        result["rows"][name]["cost_ms"] = (1000 * (time.perf_counter() - start) / count, math.nan)
 
 
 @one_line_errors
@@ -149,4 +233,4 @@ def main(argv: list[str] | None = None) -> None:
     protocol.check_folder(options.output)
     open_device(options.device, options.disable_cpu_layers)
     print(run(options))
-    print(f"written: {options.output / 'table.md'}, {options.output / 'table.json'}")
+    print(f"written: {options.output / 'table.md'}, {options.output / 'table.json'}, {options.output / 'table.png'}")

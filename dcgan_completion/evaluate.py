@@ -27,10 +27,10 @@ from common.imaging.transforms import from_network, to_network
 from common.inpainting import blending
 from common.inpainting.blending import Blend
 from common.runtime.commands import one_line_errors
-from dcgan_completion.infer import Dcgan, faster, load, parse, progress, search_in_memory, warn_of_gate
+from dcgan_completion.infer import Dcgan, faster, load, parse, search_in_memory, warn_of_gate
 from dcgan_completion.masks import KINDS, LOWRES, sample_mask
 from dcgan_completion.model import Generator
-from dcgan_completion.search import PRESETS, Found, Settings, image_rng, search
+from dcgan_completion.search import PRESETS, Found, Settings, image_rng, progress, search
 
 TABLE = ("center", "pattern", "random80", "half")  # the paper's
 COLUMNS = ("hole_psnr_db", "image_psnr_db", "hole_l1_percent")

@@ -74,6 +74,16 @@ def middle(height: int, width: int, crop: Crop, around: np.ndarray | None = None
     return Face(corner[0], corner[1], side), height == width and side <= cut
 
 
+def around(mask: np.ndarray, crop: Crop) -> Face:
+    """The window of `middle`, or the largest square in the middle where the mask, bool [H, W], reaches beyond it."""
+    where, _ = middle(*mask.shape, crop, mask)
+    if not (mask & ~inside(where, *mask.shape)).any():
+        return where
+    height, width = mask.shape
+    side = min(height, width)
+    return Face((width - side) // 2, (height - side) // 2, side)
+
+
 def from_eyes(eyes: tuple[float, float, float, float], crop: Crop) -> Face:
     """The window in which the eyes come where aligned CelebA has them.
 

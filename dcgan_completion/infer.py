@@ -15,11 +15,10 @@ if not __package__:  # run as a file: modules are looked for at the repository's
     sys.path[:] = [str(here.parent), *(entry for entry in sys.path if Path(entry).resolve() != here)]
 
 import argparse
-import contextlib
 import sys
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -42,7 +41,7 @@ from dcgan_completion import evolution, face
 from dcgan_completion.face import Face
 from dcgan_completion.masks import KINDS, LOWRES, sample_mask
 from dcgan_completion.model import Discriminator, Generator
-from dcgan_completion.search import BATCH, PRESETS, Found, Settings, image_rng, search
+from dcgan_completion.search import BATCH, PRESETS, Found, Settings, image_rng, progress, search
 from weights import bundled
 
 from paddle import nn
@@ -154,20 +153,6 @@ def warn_of_gate(metadata: dict) -> None:
         )
 
 
-@contextlib.contextmanager
-def progress(what: str):
-    """A progress bar; yields the `on_step` of `search` that moves it."""
-    with tqdm(
-        unit="step", desc=what, leave=False, mininterval=0.2 if sys.stderr.isatty() else 30, dynamic_ncols=True
-    ) as bar:
-
-        def on_step(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        yield on_step
-
-
 # ---- one photo
 
 
@@ -199,6 +184,22 @@ def complete(
     job = prepare(network, image, mask, where, "the photo")
     found = search_all(network, [job], settings, seed)
     return finish(job, found.generated[0], blend)
+
+
+def complete_batch(network, images, masks, blend="poisson", seed: int = 0, first: int = 0, steps: int | None = None):
+    """`complete` for lists of photos and masks, searched side by side; a mask beyond the face gets a wider window.
+
+    Args:
+        first: the number of the first photo, by which each has random numbers of its own.
+        steps: of a search from one starting point; None takes the settings of `complete`.
+    """
+    settings = PRESETS["suite"] if steps is None else replace(PRESETS["suite"], steps=steps, restarts=1)
+    jobs = []
+    for n, (image, mask) in enumerate(zip(images, masks, strict=True), first):
+        where = face.around(mask, network.metadata["crop"])
+        jobs.append(prepare(network, image, mask, where, f"photo {n}", n))
+    found = search_all(network, jobs, settings, seed)
+    return [finish(*each, blend) for each in zip(jobs, found.generated, strict=True)]
 
 
 class Job(NamedTuple):

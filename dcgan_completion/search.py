@@ -5,11 +5,13 @@ restarts of all images are searched side by side, as rows of a batch.
 """
 
 import contextlib
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
+from tqdm import tqdm
 
 from common.errors import UserError
 from common.imaging.transforms import from_network
@@ -398,3 +400,17 @@ def _best(rows: dict[str, np.ndarray], restarts: int, frame_steps: list[int]) ->
     for name in ("contextual", "perceptual", "frames"):
         kept[name] = np.ascontiguousarray(kept[name].swapaxes(0, 1))
     return Found(**kept, restart=restart, losses=losses, frame_steps=frame_steps)
+
+
+@contextlib.contextmanager
+def progress(what: str):
+    """A progress bar; yields the `on_step` of `search` that moves it."""
+    with tqdm(
+        unit="step", desc=what, leave=False, mininterval=0.2 if sys.stderr.isatty() else 30, dynamic_ncols=True
+    ) as bar:
+
+        def on_step(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield on_step

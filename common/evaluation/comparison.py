@@ -101,12 +101,18 @@ def with_masks(test: EvaluationSet, masks: np.ndarray, kind: str) -> EvaluationS
 
 
 def compare(
-    test: EvaluationSet, completed: dict[str, np.ndarray], options: Options, metrics: PerceptualMetrics, data_dir: Path
+    test: EvaluationSet,
+    completed: dict[str, np.ndarray],
+    options: Options,
+    metrics: PerceptualMetrics,
+    data_dir: Path,
+    classical: dict[str, np.ndarray] | None = None,
 ) -> dict:
     """Scores completions beside the baselines and the folders of results that the options ask for.
 
     Args:
         completed: uint8 [N, side, side, 3] by the method's name: the learned ones.
+        classical: likewise of the baselines; None computes them.
 
     Returns:
         `protocol.scored`, with the names of the baselines, the metrics' protocols and each image's scores.
@@ -116,7 +122,9 @@ def compare(
         write_inputs(test, options.write_inputs)
     for folder in options.results:
         rows[_row_name(folder, rows)] = read_results(folder, test)
-    baselines, notes = protocol.complete_with_baselines(test.images, test.masks, options.baselines)
+    baselines, notes = dict(classical or {}), []
+    if classical is None:
+        baselines, notes = protocol.complete_with_baselines(test.images, test.masks, options.baselines)
     if options.linear_floor_images:
         baselines |= linear_baselines(test, data_dir, options)
     rows |= baselines

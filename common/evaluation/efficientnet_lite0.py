@@ -91,6 +91,18 @@ class EfficientNetLite0(nn.Layer):
         return self.head(self.stages(x)[-1]).mean([2, 3])
 
 
+class Stages(nn.Layer):
+    """The feature maps of `EfficientNetLite0.stages` as a network's outputs, to be compiled."""
+
+    def __init__(self, network: EfficientNetLite0):
+        super().__init__()
+        self.network = network
+        self.eval()
+
+    def forward(self, x) -> tuple:
+        return tuple(self.network.stages(x))
+
+
 @paddle.no_grad()
 def features(network: EfficientNetLite0, images: list[np.ndarray]) -> np.ndarray:
     """Pooled features, float32 [N, 1280], of uint8 images of any size, resized to 224 px."""

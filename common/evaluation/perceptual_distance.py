@@ -5,6 +5,7 @@ Both compare unit-normalised feature maps at several depths: LPIPS weighs the ch
 """
 
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -92,11 +93,15 @@ class LPIPS:
 
 
 @paddle.no_grad()
-def lpd_lite0(network: efficientnet_lite0.EfficientNetLite0, truth: list, completed: list) -> np.ndarray:
-    """LPD-Lite0 of each pair of uint8 images of one size, not resized: float32 [N]."""
+def lpd_lite0(stages: Callable, truth: list, completed: list) -> np.ndarray:
+    """LPD-Lite0 of each pair of uint8 images of one size, not resized: float32 [N].
+
+    Args:
+        stages: `efficientnet_lite0.Stages`, or the same compiled.
+    """
     check_size(truth[0])
     offset, scale = efficientnet_lite0.OFFSET, efficientnet_lite0.SCALE
-    return distance(*(network.stages(to_batch(images, offset, scale)) for images in (truth, completed)))
+    return distance(*(stages(to_batch(images, offset, scale)) for images in (truth, completed)))
 
 
 def check_size(image: np.ndarray) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from common.deploy.engine import compile_network
 from common.errors import UserError
@@ -52,8 +53,9 @@ class PerceptualMetrics:
         self.networks: dict[str, Features] = {}
         self.lite0 = self.lpips = None
         if options.perceptual:
-            self.lite0 = efficientnet_lite0.load()
-            compiled = compile_network(self.lite0, "batch")
+            lite0 = efficientnet_lite0.load()
+            compiled = compile_network(lite0, "batch")
+            self.lite0 = compile_network(efficientnet_lite0.Stages(lite0), "batch")
             self.networks["lite0"] = lambda images: efficientnet_lite0.features(compiled, images)
         if options.inception:
             network = compile_network(inception_v3.load(options.inception), "batch")
@@ -92,7 +94,7 @@ class PerceptualMetrics:
         for network, features in self.networks.items():
             truths = feature_set(features, truth)
             real = truths if references is None else feature_set(features, references)
-            for name, images in completed.items():
+            for name, images in tqdm(completed.items(), "scores of sets", leave=False, delay=2):
                 made = feature_set(features, images)
                 rows[name] |= dict(self._compare(network, truths, real, made, references is not None))
         if self.options.perceptual:

@@ -87,13 +87,17 @@ def evaluation_crop(crop: Crop) -> Crop:
     return EVALUATION_CROPS.get(crop, crop)
 
 
+def baselines_of(which: Literal["all", "fast", "none"]) -> dict[str, Callable]:
+    """The baselines of --baselines, by their names."""
+    return {"all": FAST | SLOW, "fast": FAST, "none": {}}[which]
+
+
 def complete_with_baselines(
     images: np.ndarray, masks: np.ndarray, which: Literal["all", "fast", "none"]
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """Each baseline's completions, uint8 [N, H, W, 3], by its name; and a line on each whose package is missing."""
-    methods = {"all": FAST | SLOW, "fast": FAST, "none": {}}[which]
     completed, notes = {}, []
-    for name, method in methods.items():
+    for name, method in baselines_of(which).items():
         pairs = tqdm(zip(images, masks, strict=True), name, len(images), leave=False, delay=2)
         try:
             completed[name] = np.stack([method(image, mask) for image, mask in pairs])
@@ -148,7 +152,7 @@ def scored(
     per_image = {name: score_all(images, masks, done) for name, done in completed.items()}
     rows_of_sets: dict[str, dict] = {}
     if metrics:
-        for name, done in completed.items():
+        for name, done in tqdm(completed.items(), "scores of images", leave=False, delay=2):
             for scores, more in zip(per_image[name], metrics.of_images(images, done), strict=True):
                 scores |= more
         rows_of_sets = metrics.of_sets(images, completed, references)

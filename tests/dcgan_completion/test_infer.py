@@ -362,3 +362,25 @@ def test_what_is_known_before_the_search_is_told_before_it(weights, tmp_path, fl
 def test_a_hole_over_all_of_an_oblong_photo(nets):
     with pytest.raises(UserError, match="nothing constrains"):
         infer.complete(nets, photo(40, 60), np.ones((40, 60), bool), FEW)
+
+
+# ---- several photos
+
+
+def test_a_batch_completes_each_photo_as_it_would_alone(nets):
+    """By its number's own random numbers, whatever is searched beside it."""
+    photos, missing = [photo(PX, PX, n) for n in range(3)], masks_in(PX, PX, (10, 12, 18, 20))
+    together = infer.complete_batch(nets, photos, [missing] * 3, "paste", 3, steps=4)
+    for n, (image, done) in enumerate(zip(photos, together, strict=True)):
+        alone = infer.complete_batch(nets, [image], [missing], "paste", 3, n, steps=4)[0]
+        assert np.abs(done.astype(int) - alone).max() <= 1  # rounding
+        np.testing.assert_array_equal(done[~missing], image[~missing])
+    other = infer.complete_batch(nets, photos[2:], [missing], "paste", 3, steps=4)[0]
+    assert (other[missing] != together[2][missing]).any()
+
+
+def test_a_mask_beyond_the_face_gets_the_largest_square():
+    """An aligned image at half its size: the face's window is 54 px, the largest square 89."""
+    inside, beyond = masks_in(109, 89, (40, 30, 60, 50)), masks_in(109, 89, (40, 2, 60, 10))
+    assert face.around(inside, "center108") == face.middle(109, 89, "center108")[0]
+    assert face.around(beyond, "center108") == Face(0, 10, 89)

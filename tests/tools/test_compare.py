@@ -9,7 +9,10 @@ import pytest
 import compare
 import side_by_side
 from common.errors import UserError
-from common.imaging.io import write_image
+from common.imaging.io import read_image, write_image
+from common.inpainting import tiling
+from compare import table
+from glcic import infer
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +33,18 @@ def command(faces, folder):
     compare.main(arguments(faces, folder, "--mask", "random"))
 
 
+def counted(monkeypatch) -> list[int]:
+    """Numbers of images that GLCIC is asked to complete from now on, call by call."""
+    asked, real = [], infer.complete_batch
+
+    def count(network, images, masks, *rest, **options):
+        asked.append(len(images))
+        return real(network, images, masks, *rest, **options)
+
+    monkeypatch.setattr(infer, "complete_batch", count)
+    return asked
+
+
 def test_a_table_of_rows_and_costs_that_a_second_call_reads_again(faces, tmp_path, monkeypatch, capsys):
     compare.main(arguments(faces, tmp_path, "--mask", "center"))
     first = capsys.readouterr().out
@@ -38,37 +53,75 @@ def test_a_table_of_rows_and_costs_that_a_second_call_reads_again(faces, tmp_pat
     assert rows == ["method", label, "Telea", "Navier-Stokes", "mean colour", "membrane", f"{label} - best baseline"]
     result = json.loads((tmp_path / "table.json").read_text())["center"]
     network = side_by_side.load("glcic", side_by_side.choose(("glcic",), ())["glcic"])
-    counted = sum(int(np.prod(value.shape)) for value in network.parameters())
-    assert result["rows"][label]["cost_mparameters"][0] == pytest.approx(counted / 1e6)
+    numbers = sum(int(np.prod(value.shape)) for value in network.parameters())
+    assert result["rows"][label]["cost_mparameters"][0] == pytest.approx(numbers / 1e6)
     assert all(scores["cost_ms"][0] > 0 for scores in result["rows"].values())
     assert (tmp_path / "center/scores.csv").is_file() and (tmp_path / "center/images.png").is_file()
 
-    monkeypatch.setattr(side_by_side, "ask_paper", lambda *_, **__: pytest.fail("completed again"))
+    monkeypatch.setattr(infer, "complete_batch", lambda *_, **__: pytest.fail("completed again"))
+    monkeypatch.setattr(table, "baseline_fill", lambda _: lambda *_: pytest.fail("completed again"))
     compare.main(arguments(faces, tmp_path, "--mask", "center"))
     again = json.loads((tmp_path / "table.json").read_text())["center"]
-    assert again["rows"][label] == result["rows"][label] and "completed before" in capsys.readouterr().out
+    assert again["rows"] == result["rows"] and "2 of 2 images completed before" in capsys.readouterr().out
 
 
-def test_what_was_completed_for_other_masks_or_cut_off_is_completed_again(faces, tmp_path, monkeypatch):
-    asked, real = [], side_by_side.ask_paper
-
-    def count(*given, **options):
-        asked.append(given)
-        return real(*given, **options)
-
-    monkeypatch.setattr(side_by_side, "ask_paper", count)
+def test_what_was_completed_for_other_masks_is_completed_again(faces, tmp_path, monkeypatch):
+    asked = counted(monkeypatch)
     command(faces, tmp_path)
     command(faces, tmp_path)
-    assert len(asked) == 2
+    assert asked == [2]
     note = tmp_path / "random/glcic/completed.json"
     written = json.loads(note.read_text())
-    for n, key in enumerate(("weights_sha256", "images_sha256", "masks_sha256", "seed")):
+    for n, key in enumerate(("weights_sha256", "images_sha256", "masks_sha256", "seed", "crop")):
         note.write_text(json.dumps({**written, key: "another"}))
         command(faces, tmp_path)
-        assert len(asked) == 4 + 2 * n and json.loads(note.read_text())[key] == written[key]
-    note.unlink()  # it is written last
-    command(faces, tmp_path)
-    assert len(asked) == 12
+        assert asked == [2] * (n + 2) and json.loads(note.read_text())[key] == written[key]
+
+
+def test_a_stopped_call_goes_on_after_its_last_whole_chunk(faces, tmp_path, monkeypatch):
+    command(faces, tmp_path / "whole")
+    monkeypatch.setattr(table, "CHUNK", 1)
+    real, asked = infer.complete_batch, []
+
+    def stopped(network, images, masks, *rest, **options):
+        asked.append(len(images))
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return real(network, images, masks, *rest, **options)
+
+    monkeypatch.setattr(infer, "complete_batch", stopped)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        command(faces, tmp_path / "cut")
+    assert json.loads((tmp_path / "cut/random/glcic/completed.json").read_text())["images"] == 1
+    command(faces, tmp_path / "cut")
+    assert asked == [1, 1, 1]
+    rows = [json.loads((tmp_path / run / "table.json").read_text())["random"]["rows"] for run in ("whole", "cut")]
+    label = side_by_side.LABELS["glcic"]
+    assert rows[0][label]["hole_psnr_db"] == pytest.approx(rows[1][label]["hole_psnr_db"], abs=0.01)
+
+
+def test_one_picture_of_all_masks_and_the_results_of_another_suite(faces, tmp_path):
+    """Its results lie in a folder for each kind of masks; the truth itself is the best there can be."""
+    compare.main(arguments(faces, tmp_path / "a", "--mask", "center", "random", "--write-inputs", tmp_path / "inputs"))
+    for kind in ("center", "random"):
+        (tmp_path / "theirs").mkdir(exist_ok=True)
+        (tmp_path / "inputs" / kind / "images").rename(tmp_path / "theirs" / kind)
+    compare.main(arguments(faces, tmp_path / "a", "--mask", "center", "random", "--results", tmp_path / "theirs"))
+    results = json.loads((tmp_path / "a/table.json").read_text())
+    for result in (results["center"], results["random"]):
+        assert result["rows"]["theirs"]["image_ssim"][0] == pytest.approx(1) and "theirs" in result["learned"]
+    heights = [read_image(tmp_path / f"a/{name}.png").shape[0] for name in ("table", "center/images", "random/images")]
+    assert heights[0] == heights[1] + heights[2]  # two images are few enough to be shown in full
+
+
+def test_papers_see_the_frame_of_their_training():
+    """In the aligned shape a crop of 178 is the square itself, one of 108 its middle."""
+    squares = np.random.default_rng(0).integers(0, 256, (2, 128, 128, 3), dtype=np.uint8)
+    top, frames = table.in_aligned_frames(squares)
+    assert frames[0].shape == (157, 128, 3) and np.array_equal(frames[1][top : top + 128], squares[1])
+    assert tiling.frame(157, 128, "square178") == (top, 0, top + 128, 128)
+    start, left, end, right = tiling.frame(157, 128, "center108")
+    assert (start - top, left) == (25, 25) and end - start == right - left == round(128 * 108 / 178)
 
 
 def test_an_unknown_comparison_is_one_line(capsys):

@@ -202,13 +202,13 @@ def test_lite0_equals_the_reference_network():
 
 def test_lpd_lite0_grows_with_the_damage_and_is_zero_without():
     pytest.importorskip(LITE0_PACKAGE)
-    network, truth = efficientnet_lite0.load(), images(2, 64, 64)
-    assert perceptual.lpd_lite0(network, truth, truth).tolist() == [0, 0]
+    stages, truth = efficientnet_lite0.Stages(efficientnet_lite0.load()), images(2, 64, 64)
+    assert perceptual.lpd_lite0(stages, truth, truth).tolist() == [0, 0]
     rng = np.random.default_rng(3)
     noise = [rng.normal(0, 1, image.shape) for image in truth]
     found = [
         perceptual.lpd_lite0(
-            network, truth, [np.clip(t + s * n, 0, 255).astype(np.uint8) for t, n in zip(truth, noise, strict=True)]
+            stages, truth, [np.clip(t + s * n, 0, 255).astype(np.uint8) for t, n in zip(truth, noise, strict=True)]
         )
         for s in (4, 16, 64)
     ]
@@ -248,4 +248,4 @@ def test_only_the_clean_resizing_averages_what_it_shrinks():
 
 
 def test_batches_of_a_stream():
-    assert [len(batch) for batch in feature_images.in_batches(iter(images(1) * 70))] == [32, 32, 6]
+    assert [len(batch) for batch in feature_images.in_batches(iter(images(1) * 70))] == [8] * 8 + [6]

@@ -79,6 +79,7 @@ def test_all_of_lite0_on_small_images():
 
 def test_ms_ssim_from_176_px_on(monkeypatch):
     monkeypatch.setattr(perceptual_metrics.efficientnet_lite0, "load", lambda: None)
+    monkeypatch.setattr(perceptual_metrics.efficientnet_lite0, "Stages", lambda network: network)
     monkeypatch.setattr(perceptual_metrics, "compile_network", lambda network, free: network)
     found = PerceptualMetrics(MetricOptions(perceptual=True))
     assert found.of_images(images(1, side=176), images(1, side=176))[0]["ms_ssim"] == pytest.approx(1)
