@@ -18,7 +18,7 @@ import tyro
 
 from common.errors import UserError
 
-ExportFormat = Literal["paddle", "onnx"]
+ExportFormat = Literal["paddle", "onnx", "pdparams"]
 Amp = Literal["off", "float16", "bfloat16"]
 
 # Names of version 0.1, which stand in the options.json of older runs; `output` is the file to write since.
@@ -160,10 +160,11 @@ class ExportSettings:
     weights: Path
     """Weights file that `train` or `convert` wrote."""
     output: Path
-    """Folder for the exported network: NAME.json (.pdmodel of Paddle 2) and NAME.pdiparams, or NAME.onnx."""
+    """Folder for the exported network: NAME.json (.pdmodel of Paddle 2) and NAME.pdiparams, or NAME.onnx, or
+    NAME.pdparams and weights.json."""
     format: ExportFormat = "paddle"
-    """Format to export to: a Paddle Inference model, or ONNX for other runtimes by paddle2onnx (pip install -e
-    ".[export]")."""
+    """Format to export to: a Paddle Inference model, ONNX for other runtimes by paddle2onnx (pip install -e
+    ".[export]"), or the parameters alone, as paddle.load and set_state_dict take them."""
 
     # ---- device
     device: str = "auto"

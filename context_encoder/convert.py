@@ -29,7 +29,7 @@ import numpy as np
 
 from common.checkpoint.weights import build_network
 from common.config import parse
-from common.convert import mapping
+from common.convert import mapping, own_files
 from common.convert.mapping import NORM, TORCH7_PARTS, Shapes, Tensors, fill, last_part, listing, refuse_strays
 from common.errors import UserError
 from common.runtime.commands import next_command, one_line_errors
@@ -80,6 +80,8 @@ def convert(options: Options) -> Path:
     Raises:
         UserError: the file cannot be read or is of another network; a tensor is missing, left over or misshapen.
     """
+    if own_files.is_own(options.published):
+        return own_files.rewrite_own(options.published, options.output, "context_encoder")
     path = mapping.published_file(options)
     tensors = mapping.read_tensors(path)
     weights = set(find_weights(tensors, path))

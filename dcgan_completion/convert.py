@@ -28,7 +28,7 @@ import numpy as np
 
 from common.checkpoint.weights import build_network
 from common.config import parse
-from common.convert import mapping
+from common.convert import mapping, own_files
 from common.convert.mapping import Tensors, fill, listing, shape_of, take
 from common.convert.tensorflow_checkpoints import checkpoint_in
 from common.convert.torch_files import weights_file_in
@@ -78,6 +78,8 @@ def convert(options: Options) -> Path:
     Raises:
         UserError: a file cannot be read or is of another network; a tensor is missing, left over or misshapen.
     """
+    if own_files.is_own(options.published):
+        return own_files.rewrite_own(options.published, options.output, "dcgan_completion")
     beside = [weights_file_in(checkpoint_in(file)) for file in (options.discriminator,) if file]
     path = mapping.published_file(options, beside=beside)
     networks, source = read(path)

@@ -33,7 +33,7 @@ from typing import Literal
 import numpy as np
 
 from common.config import parse
-from common.convert import mapping
+from common.convert import mapping, own_files
 from common.convert.mapping import Tensors, fill, listing, take
 from common.errors import UserError
 from common.runtime.commands import next_command, one_line_errors
@@ -155,6 +155,8 @@ def convert(options: Options) -> Path:
     Raises:
         UserError: the file cannot be read or is of another network; a tensor is missing, left over or misshapen.
     """
+    if own_files.is_own(options.published):
+        return own_files.rewrite_own(options.published, options.output, "deepfill")
     path = mapping.published_file(options)
     if not path.suffix and not path.exists():  # snap-0, of which nothing is there: its index is missed
         path = path.with_name(f"{path.name}.index")

@@ -26,7 +26,7 @@ import numpy as np
 
 from common.checkpoint.weights import build_network
 from common.config import parse
-from common.convert import mapping
+from common.convert import mapping, own_files
 from common.convert.mapping import CONV, NORM, Tensors, fill, inside, listing, shape_of, take_layer
 from common.errors import UserError
 from common.runtime.commands import next_command, one_line_errors
@@ -159,6 +159,8 @@ def convert(options: Options) -> list[Path]:
     Raises:
         UserError: the file cannot be read or is of another network; a tensor is missing, left over or misshapen.
     """
+    if own_files.is_own(options.published):
+        return [own_files.rewrite_own(options.published, options.output, "glcic")]
     check(options)
     options = replace(options, published=mapping.published_file(options, OTENIM_NAMES))
     given, beside = unwrap(mapping.read_tensors(options.published))

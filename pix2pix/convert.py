@@ -24,7 +24,7 @@ import numpy as np
 
 from common.checkpoint.weights import build_network
 from common.config import parse
-from common.convert import mapping
+from common.convert import mapping, own_files
 from common.convert.mapping import TORCH7_PARTS, Tensors, fill, inside, last_part, listing, refuse_strays, shape_of
 from common.errors import UserError
 from common.runtime.commands import next_command, one_line_errors
@@ -94,6 +94,8 @@ def convert(options: Options) -> list[Path]:
     Raises:
         UserError: the file cannot be read or is of another network; a tensor is missing, left over or misshapen.
     """
+    if own_files.is_own(options.published):
+        return [own_files.rewrite_own(options.published, options.output, "pix2pix")]
     if options.image_px is not None and options.image_px <= 0:
         raise UserError(f"--image-px {options.image_px}: a positive number is wanted")
     options = replace(options, published=mapping.published_file(options))

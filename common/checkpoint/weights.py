@@ -16,6 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from common import __version__
 from common.checkpoint.atomic import replace_whole
+from common.checkpoint.paddle_files import NOTE, SUFFIX, noted_file, read_paddle_files
 from common.checkpoint.state import newest_state
 from common.checkpoint.tensors import load_network, named_tensors
 from common.errors import UserError, first_line
@@ -41,11 +42,14 @@ def save_weights(path: str | Path, networks: dict[str, paddle.nn.Layer], metadat
         networks: name -> network; tensors are named `name.structured.name`.
         metadata: JSON values: the paper, the network's arguments, image size, step … The code version is added.
     """
-    path = Path(path)
-    tensors = {key: value.numpy() for key, value in named_tensors(networks).items()}
+    return save_tensors(path, {key: value.numpy() for key, value in named_tensors(networks).items()}, metadata)
+
+
+def save_tensors(path: str | Path, tensors: dict[str, np.ndarray], metadata: dict) -> Path:
+    """`save_weights` of arrays that are named already, such as `read_weights` returns."""
     text = {"metadata": json_text({**metadata, "code_version": __version__})}
-    replace_whole(path, lambda temporary: save_file(tensors, temporary, metadata=text))
-    return path
+    replace_whole(Path(path), lambda temporary: save_file(tensors, temporary, metadata=text))
+    return Path(path)
 
 
 def save_published(
@@ -77,20 +81,31 @@ def save_published(
 
 
 def read_weights(path: str | Path) -> tuple[dict[str, np.ndarray], dict]:
-    """Reads a `.safetensors` file that `save_weights` wrote, or the one in the folder of a run or of an export.
+    """Reads a `.safetensors` or `.pdparams` that this suite wrote, or the one in the folder of a run or of an export.
 
-    Returns:
-        (tensors by name, metadata); of the folder of an export `exported` there is the .pdiparams of its program.
+    Returns (tensors by name, metadata); of the folder of an export `exported` there is the .pdiparams of its program.
 
     Raises:
-        UserError: no such file, not safetensors, or not written by this suite; of what people give instead (a
+        UserError: no such file, of no kind of ours, or not written by this suite; of what people give instead (a
             checkpoint, an exported or a published network) it says what to do.
     """
     given, path = Path(path), weights_file(path)
-    if path != given and path.name != "weights.safetensors":
-        print(f"note: {given} is an exported network; its {path.name} is taken, and its program for long work")
-    elif path != given:
-        print(f"note: {given} is a folder; its weights.safetensors is taken")
+    compiled = path != given and path.with_suffix(".pdiparams").is_file()
+    if path != given:
+        program = ", and its program for long work" if compiled else ""
+        print(
+            f"note: {given} is {'an exported network' if compiled else 'a folder'}; its {path.name} is taken{program}"
+        )
+    tensors, metadata = read_paddle_files(path) if path.suffix.lower() == SUFFIX else _read_safetensors(path)
+    if "image_px" in metadata and metadata["image_px"] not in range(1, MAX_DIMENSION):
+        raise UserError(f"{path} claims images with a side of {str(metadata['image_px'])[:50]} px")
+    metadata.pop("exported", None)
+    if compiled:
+        metadata["exported"] = str(path.with_suffix(".pdiparams"))
+    return tensors, metadata
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict]:
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
@@ -108,11 +123,6 @@ def read_weights(path: str | Path) -> tuple[dict[str, np.ndarray], dict]:
         if any("/" in key for key in tensors):  # an optimiser's
             raise UserError(_is_a_checkpoint(path, path.parent)) from None
         raise UserError(f"{path} was not written by this suite: it carries no description of its network") from None
-    if "image_px" in metadata and metadata["image_px"] not in range(1, MAX_DIMENSION):
-        raise UserError(f"{path} claims images with a side of {str(metadata['image_px'])[:50]} px")
-    metadata.pop("exported", None)
-    if path != given and path.name != "weights.safetensors":
-        metadata["exported"] = str(path.with_suffix(".pdiparams"))
     return tensors, metadata
 
 
@@ -147,6 +157,8 @@ def _weights_in(folder: Path) -> Path:
     exported = [path for path in folder.glob("*.safetensors") if path.with_suffix(".pdiparams").is_file()]
     if len(exported) == 1:
         return exported[0]
+    if not exported and (folder / NOTE).is_file():
+        return noted_file(folder)
     if not exported and any(path.suffix in EXPORTED for path in folder.glob("*")):
         raise UserError(_is_exported(folder))
     files = sorted([*folder.glob("*.safetensors"), *folder.glob("*/weights.safetensors")])

@@ -14,9 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from common.checkpoint.atomic import replace_whole
-from common.checkpoint.weights import weights_file
+from common.checkpoint.paddle_files import SUFFIX
+from common.checkpoint.weights import read_weights, save_tensors, weights_file
 from common.config import ExportFormat, ExportSettings, parse
 from common.cpu_layers.layers import equal_layer
+from common.deploy.parameters import write_parameters
 from common.errors import UserError, first_line
 from common.runtime.device import open_device, paddle, writable_home
 from common.runtime.outputs import check_output
@@ -49,7 +51,9 @@ def command(kind: type[ExportSettings], argv: list[str] | None, paper: str, desc
 def write(
     network: nn.Layer, options: ExportSettings, name: str, make_inputs: Callable, sides: list[tuple[int, int]]
 ) -> float | None:
-    """`export` by the options of a command."""
+    """`export` by the options of a command; of the parameters alone `write_parameters`."""
+    if options.format == "pdparams":
+        return write_parameters(options.weights, options.output)
     return export(network, options.output, name, make_inputs, sides, options.format, options.weights)
 
 
@@ -113,7 +117,9 @@ def export(
                 )
             kept += [(file, folder / f"{name}{file.suffix}") for file in files]
             for file, written in kept:
-                if not (written.exists() and written.samefile(file)):
+                if file.suffix.lower() == SUFFIX:
+                    save_tensors(written, *read_weights(file))
+                elif not (written.exists() and written.samefile(file)):
                     replace_whole(written, partial(shutil.copyfile, file))
     except OSError as problem:
         raise UserError(f"cannot write {folder}: {problem.strerror or problem}") from None

@@ -349,6 +349,29 @@ def test_export_mistakes_and_onnx(paper, capsys, trained, tmp_path):
     assert ".onnx; largest difference" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("paper", PAPERS)
+def test_parameters_for_plain_paddle_and_back(paper, capsys, trained, tmp_path):
+    """`set_state_dict` of Paddle's own takes them; evaluate's network and convert's file have the same numbers."""
+    out = tmp_path / "exported"
+    call(paper, "export", "--weights", trained(paper), "--device", "cpu", "--output", out, "--format", "pdparams")
+    assert "read again without a difference" in capsys.readouterr().out
+    tensors, metadata = read_weights(trained(paper))
+    net = module(paper, "infer").load(trained(paper))
+    name = next(name for name in ("completion", "generator") if name in metadata)
+    net = getattr(net, "generator", net) if paper in SEARCHES else net
+    state = paddle.load(str(out / f"{name}.pdparams"))
+    assert net.set_state_dict(state) == ([], []) and {str(x.dtype) for x in state.values()} == {"paddle.float32"}
+    again = module(paper, "infer").load(out / f"{name}.pdparams")
+    for given in (out, out / f"{name}.pdparams"):
+        call(paper, "convert", given, tmp_path / "back.safetensors")
+        back, same = read_weights(tmp_path / "back.safetensors")
+        assert same == metadata == again.metadata and back.keys() == tensors.keys()
+        assert all((back[key] == tensors[key]).all() for key in tensors)
+    (out / "weights.json").unlink()
+    line = fails(capsys, paper, "export", "--weights", out / f"{name}.pdparams", "--output", tmp_path / "other")
+    assert "weights.json" in line and name in line
+
+
 # ---- convert
 
 
