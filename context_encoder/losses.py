@@ -24,8 +24,8 @@ def pixel_weights(mask, known_weight: float):
 
 
 def discriminator_loss(real_logits, fake_logits):
-    """Eq. 2 as D minimises it: -log D(x) - log(1 - D(F(x))), the cross entropies that the release sums."""
-    return functional.softplus(-real_logits).mean() + functional.softplus(fake_logits).mean()
+    """Eq. 2 as D minimises it: -log D(x) and -log(1 - D(F(x))), the cross entropies that the release sums."""
+    return functional.softplus(-real_logits).mean(), functional.softplus(fake_logits).mean()
 
 
 def adversarial_loss(fake_logits):

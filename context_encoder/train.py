@@ -21,7 +21,7 @@ from common.datasets import image_folder, loader
 from common.evaluation import protocol
 from common.imaging import grid, transforms
 from common.runtime import commands, device, distributed, optim
-from common.training import preparation, run
+from common.training import gan_log, preparation, run
 from context_encoder import evaluate, infer, losses, masks, model
 from context_encoder.config import PRESETS, Config
 from data.synthetic import write_faces as draw_images
@@ -47,7 +47,7 @@ def train_step(nets: dict, optimizers: dict, x, M, cfg: Config) -> dict:
         M: their masks, float32 [N, 1, H, W], 1 in the hole (the paper's M with a hat).
 
     Returns:
-        The losses of this step, by name.
+        The losses of this step and what D says of the images, by name.
     """
     F, D = nets["generator"], nets["discriminator"]
     noise = paddle.randn([len(x), F.noise_channels]) if F.noise_channels else None
@@ -56,7 +56,9 @@ def train_step(nets: dict, optimizers: dict, x, M, cfg: Config) -> dict:
     log = {}
 
     # D learns to tell the truth from the prediction, real and predicted images in batches of their own.
-    log["discriminator"] = losses.discriminator_loss(D(real, context), D(predicted.detach(), context))  # Eq. 2
+    real_logits, fake_logits = D(real, context), D(predicted.detach(), context)
+    parts = losses.discriminator_loss(real_logits, fake_logits)  # Eq. 2
+    log |= gan_log.discriminator_log(parts, real_logits, fake_logits)
     optim.update(D, optimizers["discriminator"], log["discriminator"])
 
     # F learns to predict the truth, and to deceive the D that has just learnt (D6).

@@ -16,8 +16,8 @@ PerceptualForm = Literal["non-saturating", "minimax"]
 
 
 def discriminator_loss(real_logits, fake_logits):
-    """What D minimises: -log D(y) - log(1 - D(G(z))), the sum of two means, as the article adds them."""
-    return functional.softplus(-real_logits).mean() + functional.softplus(fake_logits).mean()
+    """What D minimises the sum of, as the article adds them: the means of -log D(y) and of -log(1 - D(G(z)))."""
+    return functional.softplus(-real_logits).mean(), functional.softplus(fake_logits).mean()
 
 
 def generator_loss(fake_logits):

@@ -21,7 +21,7 @@ from common.datasets import image_folder, loader, paired_images
 from common.evaluation import protocol
 from common.imaging import grid, transforms
 from common.runtime import commands, device, distributed, optim
-from common.training import averaging, preparation, run
+from common.training import averaging, gan_log, preparation, run
 from data.synthetic import write_faces as draw_images
 from dcgan_completion import evaluate, infer, losses, model
 from dcgan_completion.config import PRESETS, Config
@@ -48,14 +48,16 @@ def train_step(nets: dict, optimizers: dict, y, z, cfg: Config) -> dict:
         z: float32 [N, z_channels] from U(-1, 1).
 
     Returns:
-        The losses of this step, by name.
+        The losses of this step and what D says of the images, by name.
     """
     G, D = nets["generator"], nets["discriminator"]
     log = {}
 
     # Real and generated images pass through D in batches of their own.
     generated = G(z)
-    log["discriminator"] = losses.discriminator_loss(D(y), D(generated.detach()))
+    real_logits, fake_logits = D(y), D(generated.detach())
+    parts = losses.discriminator_loss(real_logits, fake_logits)
+    log |= gan_log.discriminator_log(parts, real_logits, fake_logits)
     optim.update(D, optimizers["discriminator"], log["discriminator"])
 
     for number in range(cfg.generator_steps):
@@ -89,8 +91,7 @@ def train(cfg: Config) -> Path:
     batches = loader.Batches(len(images), sample_maker(images, cfg), cfg.batch_size, cfg.seed, cfg.workers, images.name)
     with run.Run(cfg, "dcgan_completion", nets, optimizers) as training:
         for step, (image, z) in training.steps(batches):
-            for optimizer in optimizers.values():
-                optimizer.set_lr(learning_rate(step, training.schedule))
+            optim.set_rate(optimizers, learning_rate(step, training.schedule))
             image, z = device.upload(transforms.to_network(image)), device.upload(z)
             training.record(train_step(nets, optimizers, image, z, cfg))
             if training.preview_due():

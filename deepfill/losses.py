@@ -22,12 +22,12 @@ def reconstruction_loss(image, coarse, refined, mask, known_weight: float = 1.0)
 
 
 def discriminator_loss(real_logits, fake_logits):
-    """The hinge loss that D minimises: half the mean of max(0, 1 - D(x)) and half that of max(0, 1 + D(G(z))).
+    """The hinge loss that D minimises, in two parts: half the mean of max(0, 1 - D(x)), and of max(0, 1 + D(G(z))).
 
     The means are over images and all of D's outputs. The paper (Eq. 2) and the article leave out the halves, the
     release has them.
     """
-    return 0.5 * (functional.relu(1 - real_logits).mean() + functional.relu(1 + fake_logits).mean())
+    return 0.5 * functional.relu(1 - real_logits).mean(), 0.5 * functional.relu(1 + fake_logits).mean()
 
 
 def adversarial_loss(fake_logits):

@@ -21,7 +21,7 @@ from common.datasets import image_folder, loader
 from common.evaluation import protocol
 from common.imaging import grid, transforms
 from common.runtime import commands, device, distributed, optim
-from common.training import preparation, run
+from common.training import gan_log, preparation, run
 from data.synthetic import write_faces as draw_images
 from deepfill import evaluate, infer, losses, masks, model, sketch
 from deepfill.config import PRESETS, Config
@@ -50,7 +50,7 @@ def train_step(nets: dict, optimizers: dict, x, mask, edge, plain: bool, cfg: Co
         plain: leave the discriminator out (D10).
 
     Returns:
-        The losses of this step, by name.
+        The losses of this step and what D says of the images, by name.
     """
     G, D = nets["generator"], nets["discriminator"]
     coarse, refined = G(x, mask, edge)
@@ -61,7 +61,8 @@ def train_step(nets: dict, optimizers: dict, x, mask, edge, plain: bool, cfg: Co
         both = paddle.concat([x, completed.detach()])
         twice = [value if value is None else paddle.concat([value, value]) for value in (mask, edge)]
         real_logits, fake_logits = D(both, *twice).chunk(2)
-        log["discriminator"] = losses.discriminator_loss(real_logits, fake_logits)  # Eq. 2: hinge
+        parts = losses.discriminator_loss(real_logits, fake_logits)  # Eq. 2: hinge
+        log |= gan_log.discriminator_log(parts, real_logits, fake_logits, sigmoid=False)
         optim.update(D, optimizers["discriminator"], log["discriminator"])
 
     log["reconstruction"] = loss = losses.reconstruction_loss(x, coarse, refined, mask, cfg.known_weight)
@@ -94,8 +95,7 @@ def train(cfg: Config) -> Path:
     batches = loader.Batches(len(images), sample_maker(images, cfg), cfg.batch_size, cfg.seed, cfg.workers, images.name)
     with run.Run(cfg, "deepfill", nets, optimizers) as training:
         for step, batch in training.steps(batches):
-            for optimizer in optimizers.values():
-                optimizer.set_lr(learning_rate(step, training.schedule))
+            optim.set_rate(optimizers, learning_rate(step, training.schedule))
             tensors = to_tensors(batch, cfg.mask_per_batch)
             training.record(train_step(nets, optimizers, *tensors, step < cfg.plain_steps, cfg))
             if training.preview_due():

@@ -21,8 +21,8 @@ def completion_loss(completed, image, mask, norm: str = "mse"):
 
 
 def discriminator_loss(real_logits, fake_logits):
-    """Eq. 3 as D minimises it: -log D(x) - log(1 - D(C(x, M)))."""
-    return _minus_log_d(real_logits) + _minus_log_one_minus_d(fake_logits)
+    """Eq. 3 as D minimises it, the sum of two parts: -log D(x) and -log(1 - D(C(x, M)))."""
+    return _minus_log_d(real_logits), _minus_log_one_minus_d(fake_logits)
 
 
 def adversarial_loss(fake_logits, minimax: bool = False):

@@ -21,7 +21,7 @@ from common.datasets import image_folder, loader, paired_images
 from common.evaluation import protocol
 from common.imaging import grid, transforms
 from common.runtime import commands, device, distributed, optim
-from common.training import averaging, preparation, run
+from common.training import averaging, gan_log, preparation, run
 from data.synthetic import write_faces as draw_images
 from glcic import evaluate, infer, losses, masks, model
 from glcic.config import PRESETS, Config
@@ -61,7 +61,7 @@ def train_step(nets: dict, optimizers: dict, x, M_c, P_c, P_d, now: str, cfg: Co
         now: the phase.
 
     Returns:
-        The losses of this step, by name.
+        The losses of this step and what D says of the images, by name.
     """
     C, D = nets["completion"], nets["discriminator"]
     log = {}
@@ -74,7 +74,8 @@ def train_step(nets: dict, optimizers: dict, x, M_c, P_c, P_d, now: str, cfg: Co
         fake = model.composite(x, completed.detach(), M_c)
         real_logits = D(x, model.cut_patches(x, P_d, cfg.local_px))
         fake_logits = D(fake, model.cut_patches(fake, P_c, cfg.local_px))
-        log["discriminator"] = losses.discriminator_loss(real_logits, fake_logits)  # Eq. 3
+        parts = losses.discriminator_loss(real_logits, fake_logits)  # Eq. 3
+        log |= gan_log.discriminator_log(parts, real_logits, fake_logits)
         optim.update(D, optimizers["discriminator"], log["discriminator"])  # line 8
 
     if now == "joint":  # line 9: from t = T_C + T_D on C deceives D as well (D4)
@@ -117,8 +118,7 @@ def train(cfg: Config) -> Path:
     with run.Run(cfg, "glcic", nets, optimizers) as training:
         for step, batch in training.steps(batches):  # lines 1 to 3 and 7: x, M_c and M_d, until t = T_train
             now = phase(step, cfg)
-            for optimizer in optimizers.values():
-                optimizer.set_lr(learning_rate(step, training.schedule))
+            optim.set_rate(optimizers, learning_rate(step, training.schedule))
             training.record(train_step(nets, optimizers, *to_tensors(batch), now, cfg))
             if training.preview_due():
                 completed = evaluate.complete_all(network_to_save(nets, batches), *validation)

@@ -16,12 +16,13 @@ def l1_loss(fake, real):
 def discriminator_loss(real_logits, fake_logits, mode: GanMode = "vanilla"):
     """What D minimises, Eq. 1 (or 2 when D does not see x), halved to slow D down against G (Sec. 3.3, D3).
 
-    vanilla: (-log D(y) - log(1 - D(G(x)))) / 2; lsgan: ((D(y) - 1)^2 + D(G(x))^2) / 2; wgan-gp: D(G(x)) - D(y), not
-    halved, to which `gradient_penalty` belongs. Means over all patches.
+    It is the sum of two parts, which are returned. vanilla: -log D(y) / 2 and -log(1 - D(G(x))) / 2; lsgan:
+    (D(y) - 1)^2 / 2 and D(G(x))^2 / 2; wgan-gp: -D(y) and D(G(x)), not halved, to which `gradient_penalty` belongs.
+    Means over all patches.
     """
     if mode == "wgan-gp":
-        return fake_logits.mean() - real_logits.mean()
-    return (_towards(real_logits, 1, mode) + _towards(fake_logits, 0, mode)) / 2
+        return -real_logits.mean(), fake_logits.mean()
+    return _towards(real_logits, 1, mode) / 2, _towards(fake_logits, 0, mode) / 2
 
 
 def adversarial_loss(fake_logits, mode: GanMode = "vanilla"):

@@ -21,7 +21,7 @@ from common import config, errors
 from common.datasets import image_folder, loader, paired_images
 from common.imaging import io
 from common.runtime import commands, device, distributed, optim
-from common.training import preparation, run
+from common.training import gan_log, preparation, run
 from data.synthetic import write_streets as draw_images
 from pix2pix import encoding, evaluate, infer, losses, model
 from pix2pix.config import PRESETS, Config
@@ -52,14 +52,17 @@ def train_step(nets: dict, optimizers: dict, x, y, cfg: Config) -> dict:
         y: the truth, float32 [N, C, H, W] in [-1, 1].
 
     Returns:
-        The losses of this step, by name.
+        The losses of this step and what D says of the images, by name.
     """
     G, D = nets["generator"], nets.get("discriminator")
     log = {}
     fake = G(x)  # once (D9)
 
     if D is not None:  # Eq. 1, or Eq. 2 where D does not see x; the fake is detached, so that G gets no gradient (D1)
-        log["discriminator"] = loss = losses.discriminator_loss(D(x, y), D(x, fake.detach()), cfg.gan_mode)
+        real_logits, fake_logits = D(x, y), D(x, fake.detach())
+        parts = losses.discriminator_loss(real_logits, fake_logits, cfg.gan_mode)
+        log |= gan_log.discriminator_log(parts, real_logits, fake_logits, sigmoid=cfg.gan_mode == "vanilla")
+        loss = log["discriminator"]
         if cfg.gan_mode == "wgan-gp":
             mix = paddle.uniform([y.shape[0], 1, 1, 1], min=0.0, max=1.0)
             log["penalty"] = losses.gradient_penalty(D, x, y, fake.detach(), mix)
@@ -104,8 +107,7 @@ def train(cfg: Config) -> Path:
     # Run saves by the clock and at the end, whatever the length of an epoch (D2).
     with run.Run(cfg, "pix2pix", nets, optimizers) as training:
         for step, (source, target) in training.steps(batches):
-            for optimizer in optimizers.values():
-                optimizer.set_lr(learning_rate(step, training.schedule.total_steps, cfg))
+            optim.set_rate(optimizers, learning_rate(step, training.schedule.total_steps, cfg))
             training.record(train_step(nets, optimizers, *encoding.to_networks(source, target, cfg.direction), cfg))
             if training.preview_due():
                 translated = infer.translate_all(nets["generator"], validation.sources, cfg.direction, seed=0)

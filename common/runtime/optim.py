@@ -33,6 +33,12 @@ def update(network: paddle.nn.Layer, optimizer: paddle.optimizer.Optimizer, loss
         optimizer.step()
 
 
+def set_rate(optimizers: dict[str, paddle.optimizer.Optimizer], rate: float) -> None:
+    """Gives all optimisers of a run the same learning rate."""
+    for optimizer in optimizers.values():
+        optimizer.set_lr(rate)
+
+
 def check_amp(amp: Amp) -> None:
     """Raises UserError if the device cannot compute in `amp`."""
     if amp == "off":

@@ -67,6 +67,7 @@ class Run:
         self._before: dict = {}  # the progress that was resumed from
         self._data: dict | None = None  # number of images and checksum of their names
         self._sums: dict[str, list[paddle.Tensor]] = {}
+        self._outputs: dict[str, paddle.Tensor] = {}  # the last values that are one for each image
         self._half_precision = contextlib.ExitStack()  # of the step being done
         self._old_handlers = {}
         self._open()
@@ -310,11 +311,14 @@ class Run:
     def record(self, losses: dict[str, paddle.Tensor]) -> None:
         """Notes the losses of this step, which is done: what follows (previews, validation) computes in float32.
 
-        They stay on the device until RECORD_STEPS of them are averaged.
+        They stay on the device until RECORD_STEPS of them are averaged. Of a value for each image, such as a
+        discriminator's output, the mean is logged.
         """
         self._half_precision.close()
         for name, value in losses.items():
-            self._sums.setdefault(name, []).append(value.detach())
+            if value.ndim:
+                self._outputs[name] = value.detach()
+            self._sums.setdefault(name, []).append(value.detach().mean() if value.ndim else value.detach())
 
     def _write_losses(self) -> None:
         means = [paddle.stack(values).mean() for values in self._sums.values()]
@@ -325,7 +329,8 @@ class Run:
             raise DivergedError(f"the loss {', '.join(bad)} is no finite number at step {self.step}")
         if means:
             self.files.log(self.step, means)
-            self._bar.set_postfix({name: f"{value:.4g}" for name, value in means.items()}, refresh=False)
+            whole = [name for name in means if name not in self._outputs and name.rpartition("_")[0] not in means]
+            self._bar.set_postfix({name: f"{means[name]:.4g}" for name in whole}, refresh=False)
 
     def preview_due(self) -> bool:
         """Whether an image should be drawn after the step now being done, and by this process."""

@@ -119,7 +119,7 @@ def test_one_discriminator_sees_real_and_completed_pictures_with_clean_gradients
     cut = glcic_train.model.cut_patches
     real_logits = fresh["discriminator"](image, cut(image, real_corners, TINY.local_px))
     fake_logits = fresh["discriminator"](fake, cut(fake, patch_corners, TINY.local_px))
-    glcic_train.losses.discriminator_loss(real_logits, fake_logits).backward()
+    sum(glcic_train.losses.discriminator_loss(real_logits, fake_logits)).backward()
     np.testing.assert_allclose(
         gradients_before[0], fresh["discriminator"].fusion.weight.grad.numpy(), rtol=1e-4, atol=1e-7
     )

@@ -82,6 +82,17 @@ def test_logged_losses_are_means_of_ten_steps(tmp_path):
     assert [(line["step"], line["loss"]) for line in read_stats(tmp_path)] == [(10, 4.5), (20, 14.5), (30, 24.5)]
 
 
+def test_of_values_for_each_image_the_mean_is_logged_and_the_last_ones_are_kept(tmp_path):
+    """Step n logs n and n + 1: the means are n + 1/2, and over ten steps 4.5 + 1/2."""
+    run = new_run(tmp_path, total_steps=10)
+    with run:
+        for step, _ in run.steps(numbers):
+            run.record({"loss": paddle.to_tensor(1.0), "real_output": paddle.to_tensor([[step], [step + 1.0]])})
+    (line,) = read_stats(tmp_path)
+    assert (line["loss"], line["real_output"]) == (1.0, 5.0)
+
+
+
 @pytest.mark.medium
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_signals_save_and_say_how_to_resume(tmp_path, capsys, number):
