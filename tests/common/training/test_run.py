@@ -92,7 +92,6 @@ def test_of_values_for_each_image_the_mean_is_logged_and_the_last_ones_are_kept(
     assert (line["loss"], line["real_output"]) == (1.0, 5.0)
 
 
-
 @pytest.mark.medium
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_signals_save_and_say_how_to_resume(tmp_path, capsys, number):
