@@ -32,6 +32,7 @@ from common.datasets.paired_images import (
 )
 from common.errors import UserError
 from common.evaluation import image_metrics, protocol
+from common.evaluation.perceptual_metrics import MetricOptions, PerceptualMetrics
 from common.imaging.grid import grid
 from common.imaging.transforms import resize
 from common.runtime.commands import one_line_errors
@@ -40,6 +41,7 @@ from pix2pix.infer import Statistics, faster, load, translate
 
 RANKED_BY = ("pixel_accuracy", "psnr_db")  # the first of these that a set has ranks the checkpoints of a run
 SHOWN = 8
+OF_SETS = ("kid", "fid", "lpips", "ms_ssim", "swd", "p_ids", "u_ids")  # perceptual ones
 
 # Per-pixel accuracy, per-class accuracy, class IoU of the paper, 500 pairs of 256 px; by full-size U-Nets on a GPU.
 PUBLISHED_LABELS = [
@@ -59,7 +61,7 @@ SEGMENTATION = ("pixel_accuracy", "class_accuracy", "mean_iou")
 
 
 @dataclass(frozen=True)
-class Options(EvaluateSettings):
+class Options(MetricOptions, EvaluateSettings):
     """Score networks on held-out pairs."""
 
     # ---- data
@@ -158,6 +160,27 @@ class Tally:
         return {**found, **(image_metrics.summarise(self.nearness) if self.nearness else {})}
 
 
+def add_perceptual(rows: dict, metrics: PerceptualMetrics, photos: dict[str, list], data) -> dict[str, dict]:
+    """Scores of whole sets by the row's name; those of single images join the rows.
+
+    Args:
+        photos: uint8 [H, W, 3] by the row's name and under `truth`.
+        data: pairs, whose first photos are scored too, as `real photos`.
+    """
+    if len({image.shape for image in photos["truth"]}) > 1:
+        raise UserError("perceptual metrics compare images of one size; these pairs have several")
+    made = {name: np.stack(images) for name, images in photos.items()}
+    truth = made.pop("truth")
+    for name, images in made.items():
+        for scores, more in zip(rows[name].nearness, metrics.of_images(truth, images), strict=True):
+            scores |= more
+    others = [encoding.as_pair(item, "label-to-photo")[1] for _, item in readable(data, len(truth), "pair")]
+    enough = len(others) == len(truth) and {image.shape for image in others} == {truth.shape[1:]}
+    sets = metrics.of_sets(truth, made | ({"real photos": np.stack(others)} if enough else {}))
+    metrics.notes.append(f"real photos{'' if enough else ' left out'}: the first {len(others)} photos of {data.split}")
+    return sets
+
+
 def evaluate(options: Options, segment: Callable[[np.ndarray], np.ndarray] | None = None) -> dict:
     """Translates held-out pairs at their own size and scores the results.
 
@@ -174,18 +197,22 @@ def evaluate(options: Options, segment: Callable[[np.ndarray], np.ndarray] | Non
         JSON values: rows (name -> score name -> value), what was scored; under "images" arrays for `sheet`.
     """
     at_least(options, limit=1, seed=0)
-    networks = load_all(options.weights)
+    networks, metrics = load_all(options.weights), PerceptualMetrics(options)
     if not options.disable_cpu_layers:
         networks = {name: faster(network, options.statistics) for name, network in networks.items()}
     metadata = next(iter(networks.values())).metadata
     direction = metadata["direction"]
     segment = segment or segment_with(options, direction)
+    measured = bool(metrics.networks or metrics.lpips)
+    if measured and direction != "label-to-photo":
+        raise UserError(f"perceptual metrics compare photos; these weights translate {direction}")
     data = open_data(options.data_dir, options.split, direction, metadata.get("photo_side", "left"))
     announce(data, options.data_dir, f"{data.split} pairs")
     if direction != "grey-to-colour":
         refuse_withheld(data)
     rows = {name: Tally() for name in networks}
     shown = {name: [] for name in ("source", *networks, "truth")}
+    photos = {name: [] for name in (*networks, "truth")} if measured else {}
     keep = set(np.linspace(0, min(options.limit, len(data)) - 1, SHOWN).astype(int).tolist())
     classes, scored, frequency = None, 0, 0
     for index, item in readable(data, options.limit, "pair"):
@@ -198,12 +225,16 @@ def evaluate(options: Options, segment: Callable[[np.ndarray], np.ndarray] | Non
         for name, network in networks.items():
             results[name] = image = translate(network, source, options.statistics, seed=options.seed)
             rows[name].compare(target, image)
+            if measured:
+                photos[name].append(image)
             if classes:
                 rows[name].count(truth, classes_in(image, segment))
                 if direction == "photo-to-label":
                     rows.setdefault(f"{name}, void allowed", Tally()).count(truth, classify(image, void=True))
                     strict = rows.setdefault(f"{name}, only black ignored", Tally())
                     strict.count(black_ignored(item[1]), classify(image, void=False))
+        if measured:
+            photos["truth"].append(target)
         if classes:
             frequency = frequency + np.bincount(truth.ravel(), minlength=256)[: len(CLASSES)]
             add_bars(rows, truth, target, segment, metadata["image_px"])
@@ -213,6 +244,10 @@ def evaluate(options: Options, segment: Callable[[np.ndarray], np.ndarray] | Non
         scored += 1
     if classes and direction == "photo-to-label":
         rows[f"all {CLASSES[int(np.argmax(frequency))]}"] = majority(frequency)
+    sets = {}
+    if measured:
+        other = open_data(options.data_dir, "train", direction, metadata.get("photo_side", "left"))
+        sets = add_perceptual(rows, metrics, photos, other)
     return {
         "weights": [str(path) for path in options.weights],
         "direction": direction,
@@ -224,7 +259,8 @@ def evaluate(options: Options, segment: Callable[[np.ndarray], np.ndarray] | Non
         "pairs_scored": scored,
         "image_px": metadata["image_px"],
         "statistics": options.statistics,
-        "rows": {name: tally.scores() for name, tally in rows.items()},
+        "rows": {name: (rows[name].scores() if name in rows else {}) | sets.get(name, {}) for name in {**rows, **sets}},
+        "metric_notes": metrics.notes,
         "images": shown,
     }
 
@@ -311,6 +347,13 @@ def table(result: dict) -> str:
         if "psnr_db" in scores:
             cells = [protocol.cell(scores[key]) for key in ("l1_percent", "psnr_db", "ssim")]
             lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    more = [key for key in protocol.more_columns(result) if "_lite0" in key or key.startswith(OF_SETS)]
+    if more:
+        lines += ["", "| photos | " + " | ".join(more) + " |", "|---|" + "---|" * len(more)]
+        lines += protocol.table_rows(
+            {**result, "rows": {name: rows[name] for name in rows if more[-1] in rows[name]}}, more
+        )
+        lines += ["", *result["metric_notes"]]
     return "\n".join(lines)
 
 

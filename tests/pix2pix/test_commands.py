@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from common.datasets.paired_images import PALETTE, classify, colourise, open_pairs
+from common.evaluation import distribution_metrics
+from common.evaluation.perceptual_metrics import MetricOptions, PerceptualMetrics
 from common.imaging.io import read_image, write_image
 from data.synthetic import write_faces, write_streets
 from pix2pix import evaluate, export, infer
@@ -262,6 +264,19 @@ def test_compiled_it_translates_the_same(streets, tmp_path, eager_for_a_moment):
 def test_dropout_at_test_time_is_not_compiled(streets, tmp_path, eager_for_a_moment):
     network = infer.load(trained(tmp_path / "run", streets, dropout="paper", generator="unet"))
     assert infer.faster(network, "paper") is network
+
+
+def test_photos_are_measured_beside_real_ones(photo_weights, weights, streets, monkeypatch, capsys):
+    """By a stand-in for the feature network, the mean colour: real photos of the training are nearer than ours."""
+    measured = PerceptualMetrics(MetricOptions())
+    measured.networks = {"inception": lambda images: np.stack([each.mean((0, 1)) / 255 for each in images])}
+    monkeypatch.setattr(evaluate, "PerceptualMetrics", lambda options: measured)
+    monkeypatch.setattr(distribution_metrics, "KID_MIN_IMAGES", 3)
+    result = evaluate.evaluate(evaluate.Options((photo_weights,), streets, limit=3))
+    rows, text = result["rows"], evaluate.table(result)
+    assert rows["real photos"]["kid_x1000"][0] < rows["ours"]["kid_x1000"][0]
+    assert "real photos: the first 3 photos of train" in text and "| photos | kid_x1000 |" in text
+    assert "photo-to-label" in fails(capsys, evaluate.main, "--weights", weights, "--data-dir", streets, "--perceptual")
 
 
 def test_infer_and_evaluate_compile_but_not_plain(weights, streets, tmp_path, eager_for_a_moment):
