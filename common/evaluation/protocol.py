@@ -284,13 +284,16 @@ def check_folder(folder: Path | None) -> None:
         check_output(folder / "scores.json", [".json"])
         check_output(folder / "scores.csv", [".csv"])
         check_output(folder / "images.png", [".png"])
+        check_output(folder / "worst_best.jpg", [".jpg"])
 
 
 NOT_JSON = ("images", "per_image", "names")
 
 
 def write(result: dict, folder: Path, shown: np.ndarray, html: bool = False) -> None:
-    """Writes scores.json, scores.csv with each image's scores, images.png from the sheet, and scores.html if wanted.
+    """Writes scores.json, images.png from the sheet, and scores.html if wanted.
+
+    Of a result with each image's scores it writes scores.csv and worst_best.jpg too.
 
     Raises:
         UserError: a file cannot be written.
@@ -302,6 +305,8 @@ def write(result: dict, folder: Path, shown: np.ndarray, html: bool = False) -> 
         replace_whole(folder / "scores.json", lambda temporary: temporary.write_text(text))
         if "per_image" in result:
             replace_whole(folder / "scores.csv", lambda temporary: temporary.write_text(csv_text(result)))
+            extremes = score_page.extremes(result)
+            replace_whole(folder / "worst_best.jpg", lambda temporary: write_image(temporary, extremes))
         if html:
             page = score_page.page(result)
             replace_whole(folder / "scores.html", lambda temporary: temporary.write_text(page, encoding="utf-8"))

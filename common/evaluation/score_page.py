@@ -1,4 +1,4 @@
-"""One self-contained HTML page of an evaluation: sortable scores of each image, the worst and the best twenty."""
+"""The images an evaluation was worst and best at: an HTML page with sortable scores, and one small picture."""
 
 import base64
 import html
@@ -6,9 +6,11 @@ import html
 import cv2
 import numpy as np
 
-from common.imaging.grid import show_mask
+from common.imaging.grid import grid, show_mask
 
 SHOWN, THUMBNAIL_PX = 20, 128
+EXTREMES, EXTREME_PX = 5, 80  # of the small picture
+MASK_COLOUR = (230, 30, 90)  # which no background has
 RANKED_BY = "hole_psnr_db"
 
 PAGE = """<!doctype html>
@@ -16,14 +18,15 @@ PAGE = """<!doctype html>
 <style>
 body {{ font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 1200px; padding: 0 1em; color: #222 }}
 table {{ border-collapse: collapse; font-size: 13px }}
+div.wide {{ overflow-x: auto }}
 th, td {{ padding: 3px 9px; text-align: right; border-bottom: 1px solid #ddd }}
-th:first-child, td:first-child {{ text-align: left }}
+th:first-child, td:first-child {{ text-align: left; white-space: nowrap }}
 table.sortable th {{ cursor: pointer; background: #f3f3f3; position: sticky; top: 0 }}
 div.images {{ display: flex; flex-wrap: wrap; gap: 14px }}
 figure {{ margin: 0 }} figcaption {{ font-size: 12px; color: #555 }} img {{ display: block }}
 </style>
 <h1>{title}</h1><p>{about}</p>
-{summary}
+<div class="wide">{summary}</div>
 <p>{notes}</p>
 <h2>Worst {count}, by {ranked_by} of {method}</h2><p>From left to right: input, {method}, {second}, truth.</p>
 <div class="images">{worst}</div>
@@ -45,11 +48,10 @@ document.querySelectorAll("table.sortable th").forEach((head, column) => head.ad
 
 def page(result: dict) -> str:
     """The page of a result of `comparison.compare`, about its first learned row."""
-    method = (result.get("learned") or [*result["rows"]])[0]
-    rows, per_image = result["rows"], result["per_image"][method]
+    method, order = ranked(result)
+    rows = result["rows"]
     others = [name for name in result.get("baselines", rows) if name != method]
     second = max(others, key=lambda name: rows[name][RANKED_BY][0], default=method)
-    order = np.argsort([scores[RANKED_BY] for scores in per_image], kind="stable")
     count = min(SHOWN, len(order))
     about = "{images_scored} images of {image_px} px; masks: {masks}, {mask_fraction_percent} % of the image".format(
         **result
@@ -67,6 +69,32 @@ def page(result: dict) -> str:
         best="".join(_figure(result, n, method, second) for n in order[::-1][:count]),
         scores=_scores(result, method),
     )
+
+
+def ranked(result: dict) -> tuple[str, np.ndarray]:
+    """The first learned row, and the numbers of its images from the worst to the best."""
+    method = (result.get("learned") or [*result["rows"]])[0]
+    return method, np.argsort([scores[RANKED_BY] for scores in result["per_image"][method]], kind="stable")
+
+
+def extremes(result: dict) -> np.ndarray:
+    """The five worst images of the first learned row, and beside each one of the five best: uint8 [H, W, 3].
+
+    The input, the row's completion and the truth; chosen by the PSNR inside the mask alone.
+    """
+    method, order = ranked(result)
+    count = min(EXTREMES, len(order))
+    rows = []
+    for worst, best in zip(order[:count], order[::-1][:count], strict=True):
+        shown = [image for n in (worst, best) for image in _shown(result, n, (method, "truth"))]
+        rows.append([cv2.resize(image, (EXTREME_PX, EXTREME_PX), interpolation=cv2.INTER_AREA) for image in shown])
+    return grid(rows, ["worst", method[:11], "truth", "best", method[:11], "truth"])
+
+
+def _shown(result: dict, n: int, names: tuple[str, ...]) -> list[np.ndarray]:
+    images = result["images"]
+    masked = show_mask(images["truth"][n], images["masks"][n], MASK_COLOUR)
+    return [masked, *(images[name][n] for name in names)]
 
 
 def _table(head: list[str], rows: list[list[str]], kind: str = "") -> str:
@@ -96,11 +124,7 @@ def _scores(result: dict, method: str) -> str:
 
 
 def _figure(result: dict, n: int, method: str, second: str) -> str:
-    images = result["images"]
-    shown = [
-        show_mask(images["truth"][n], images["masks"][n]),
-        *(images[each][n] for each in (method, second, "truth")),
-    ]
+    shown = _shown(result, n, (method, second, "truth"))
     height = max(1, round(THUMBNAIL_PX * shown[0].shape[0] / shown[0].shape[1]))
     strip = np.concatenate(
         [cv2.resize(each, (THUMBNAIL_PX, height), interpolation=cv2.INTER_AREA) for each in shown], 1

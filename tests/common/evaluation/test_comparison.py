@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from common.errors import UserError
-from common.evaluation import comparison, protocol
+from common.evaluation import comparison, protocol, score_page
 from common.evaluation.perceptual_metrics import PerceptualMetrics
 from common.imaging.io import read_image, write_image
 from common.imaging.transforms import crop_square
@@ -223,3 +223,31 @@ def test_csv_and_page_hold_each_image_and_need_no_other_file(tmp_path):
     assert len(page.images) == 12 and all(link.startswith("data:image/jpeg;base64,") for link in page.links)
     assert page.rows == (1 + 5) + (1 + 6) and "w&lt;1&gt;" in text
     assert text.index("people/002.jpg: ") < text.index("people/000.jpg: ")
+
+
+def test_the_worst_stand_beside_the_best_in_one_small_picture(tmp_path):
+    """By the score alone: the image spoiled most comes first, the one not spoiled at all is the first of the best."""
+    test = opened(count=6)
+    spoiled = test.images.copy()
+    for n, change in enumerate((4, 0, 64, 8, 16, 32)):
+        spoiled[n][test.masks[n]] ^= change
+    result = compared(test, {"ours": spoiled})
+    method, order = score_page.ranked(result)
+    assert method == "ours" and order.tolist() == [2, 5, 4, 3, 0, 1]
+    picture, side = score_page.extremes(result), score_page.EXTREME_PX
+    assert picture.shape == (20 + 4 + 5 * (side + 4), 4 + 6 * (side + 4), 3)
+
+    def cell(row, column):
+        top, left = 24 + row * (side + 4), 4 + column * (side + 4)
+        return picture[top : top + side, left : left + side]
+
+    def small(image):
+        return cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
+
+    for row, (worst, best) in enumerate([(2, 1), (5, 0), (4, 3), (3, 4), (0, 5)]):
+        np.testing.assert_array_equal(cell(row, 1), small(spoiled[worst]))
+        np.testing.assert_array_equal(cell(row, 4), small(spoiled[best]))
+        np.testing.assert_array_equal(cell(row, 5), small(test.images[best]))
+    assert (cell(0, 0) == score_page.MASK_COLOUR).all(-1).any()
+    protocol.write(result, tmp_path, protocol.sheet(result))
+    assert read_image(tmp_path / "worst_best.jpg").shape == picture.shape
