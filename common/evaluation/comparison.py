@@ -185,10 +185,11 @@ def write_inputs(test: EvaluationSet, folder: Path) -> None:
 def read_results(folder: Path, test: EvaluationSet) -> np.ndarray:
     """Completions from a folder, uint8 [N, side, side, 3], known pixels set to the originals.
 
-    A result has the number of its image (00000.png, any suffix) or the name of the image.
+    A result has the number of its image (00000.png, any suffix) or the name of the image; grey ones are read as RGB.
 
     Raises:
-        UserError: results are missing, there are two for an image, or their sizes differ; they are listed.
+        UserError: results are missing, there are two for an image, they are corrupt, or their sizes differ; all such
+            are listed.
     """
     if not folder.is_dir():
         raise UserError(f"there is no folder of results {folder}")
@@ -205,20 +206,25 @@ def read_results(folder: Path, test: EvaluationSet) -> np.ndarray:
     _raise_listed(folder, problems)
     results = []
     for path, image, mask in zip(chosen, test.images, test.masks, strict=True):
-        result = read_image(path)
-        if result.shape != image.shape:
-            problems.append(f"{path.name} has {result.shape[1]} x {result.shape[0]} px")
+        try:
+            result = read_image(path)
+        except UserError as problem:
+            problems.append(str(problem))
             continue
-        results.append(np.where(mask[..., None], result, image))
-    _raise_listed(folder, problems, f", not {test.images.shape[2]} x {test.images.shape[1]}")
+        if result.shape == image.shape:
+            results.append(np.where(mask[..., None], result, image))
+        else:
+            height, width = image.shape[:2]
+            problems.append(f"{path.name} has {result.shape[1]} x {result.shape[0]} px, not {width} x {height}")
+    _raise_listed(folder, problems)
     return np.stack(results)
 
 
-def _raise_listed(folder: Path, problems: list[str], ending: str = "") -> None:
+def _raise_listed(folder: Path, problems: list[str]) -> None:
     if problems:
         more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise UserError(
-            f"{len(problems)} results in {folder} cannot be scored: {', '.join(problems[:5])}{more}{ending}; "
+            f"{len(problems)} results in {folder} cannot be scored: {', '.join(problems[:5])}{more}; "
             "--write-inputs writes the images, masks and names of this set"
         )
 

@@ -133,9 +133,21 @@ def test_results_that_cannot_be_scored_are_listed(tmp_path):
         comparison.read_results(tmp_path, test)
     (tmp_path / "00001.bmp").unlink()
     for n in range(6):
-        write_image(tmp_path / f"{n:05}.png", test.images[0][: SIDE - (n == 3)])
-    with pytest.raises(UserError, match=r"1 results .* 00003.png has 32 x 31 px, not 32 x 32"):
+        write_image(tmp_path / f"{n:05}.png", test.images[0][: SIDE - (n in (2, 3))])
+    half = (tmp_path / "00004.png").read_bytes()
+    (tmp_path / "00004.png").write_bytes(half[: len(half) // 2])
+    (tmp_path / "00005.png").write_text("no image")
+    said = r"4 results .* 00002.png has 32 x 31 px, not 32 x 32, 00003.png has .*00004.png.*00005.png.*; --write-inputs"
+    with pytest.raises(UserError, match=said):
         comparison.read_results(tmp_path, test)
+
+
+def test_grey_results_are_read_as_rgb(tmp_path):
+    test = opened()
+    for n in range(6):
+        write_image(tmp_path / f"{n:05}.png", np.full((SIDE, SIDE), 10 * n, np.uint8))
+    found = comparison.read_results(tmp_path, test)
+    assert all((found[n][test.masks[n]] == 10 * n).all() for n in range(6))
 
 
 # ---- the best baseline
