@@ -3,6 +3,12 @@
 python -m side_by_side --image PHOTO --mask MASK --output OUT.png
 """
 
+from common.runtime.commands import answer_first, one_line_errors
+from compare.options import read_photo
+
+if __name__ == "__main__":  # --help and mistakes in the flags are answered before Paddle is imported, which takes long
+    answer_first(read_photo, __doc__)
+
 import functools
 import importlib
 import inspect
@@ -14,20 +20,15 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
-import tyro
 from PIL import Image, ImageDraw, ImageFont
 
 import weights
 from common.checkpoint.weights import read_weights
-from common.config import at_least
 from common.errors import UserError
 from common.imaging.io import SUFFIXES, read_image
 from common.imaging.transforms import resize
 from common.inpainting import baselines, folder_run, mask_source, photos
-from common.inpainting.blending import BlendChoice
-from common.inpainting.tiling import WindowMode
 from common.masks import reader as mask_reader
-from common.runtime.commands import one_line_errors
 from common.runtime.device import describe, open_device
 from common.runtime.outputs import check_output
 
@@ -43,32 +44,6 @@ LABELS = {
 CLASSICAL = {"navier_stokes": baselines.navier_stokes, "telea": baselines.telea}
 COLUMNS, CELL_PX, GAP_PX, TEXT_PX, CAPTION_PX = 4, 300, 16, 17, 52
 INK, PALE, FRAME = (20, 20, 20), (120, 120, 120), (230, 30, 90)
-
-
-@dataclass(frozen=True)
-class Options:
-    """Complete one photo with all papers, and show the results side by side."""
-
-    image: Path
-    """the photo"""
-    output: Path
-    """the image to write"""
-    mask: str = "center"
-    """the hole: an image (white is hole), or center, random, freeform, blocks, regions, noise"""
-    invert_mask: bool = False
-    """black is hole"""
-    papers: tuple[str, ...] = ()
-    """folders of the papers to ask; none given: all that complete and have weights in weights/"""
-    weights: tuple[Path, ...] = ()
-    """files in place of those in weights/; each is of one paper"""
-    blend: BlendChoice | None = None
-    """how the hole joins the photo; paper: as each paper does it; none: what was measured as best"""
-    window: WindowMode | None = None
-    """whole: the networks see the whole photo; hole: a window around each hole; none: as each network was trained"""
-    seed: int = 0
-    """of holes that are drawn, and of papers that hold chance"""
-    device: str = "auto"
-    """Device to compute on: auto, cpu, gpu, gpu:N, or another type that Paddle lists (xpu, npu, mlu)."""
 
 
 @dataclass(frozen=True)
@@ -284,8 +259,7 @@ def _lay_out(cells: list[tuple[np.ndarray, str, str]], height: int) -> np.ndarra
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
     """The command line. Exit status 1 if no paper could complete the photo."""
-    options = tyro.cli(Options, args=argv, prog="python -m side_by_side", description=__doc__)
-    at_least(options, seed=0)
+    options = read_photo(argv, __doc__)
     check_output(options.output, SUFFIXES, [options.image, Path(options.mask), *options.weights])
     image = read_image(options.image)
     find_mask = mask_source.Masks(options.mask, options.image, None, options.invert_mask, options.seed)

@@ -20,6 +20,11 @@ from common.errors import UserError
 
 ExportFormat = Literal["paddle", "onnx", "pdparams"]
 Amp = Literal["off", "float16", "bfloat16"]
+Crop = Literal["squash", "square178", "center108", "random160", "center", "random"]
+Format = Literal["png", "keep"]
+Blend = Literal["paste", "feather", "poisson", "telea-poisson"]
+BlendChoice = Literal["paper", "paste", "feather", "poisson", "telea-poisson"]  # `paper` is each paper's own; `choose`
+WindowMode = Literal["auto", "whole", "mask"]
 
 # Names of version 0.1, which stand in the options.json of older runs; `output` is the file to write since.
 RENAMED = {
@@ -29,6 +34,13 @@ RENAMED = {
 OUTPUTS = {
     **dict.fromkeys(("center", "whole"), "predicted_region"),
     **dict.fromkeys(("sigmoid", "tanh", "clamp"), "output_activation"),
+}
+
+READ = {  # what is to be read -> what is said where it is not there
+    "data_dir": "there is no folder {}; data/README.md says what --data-dir takes and what `python -m data.prepare` "
+    "does for it, and the preset `quick` needs none",
+    "published": "cannot read {}: there is no such file or folder",
+    **dict.fromkeys(("weights", "init_generator", "init_discriminator"), "there is no weights file {}"),
 }
 
 GROUPS = ("data", "model", "optimisation", "run", "device")  # of flags, in the order of --help
@@ -198,7 +210,9 @@ def choose(
     kind = type(next(iter(presets.values()))[1])
     named = {name: (text, _grouped(kind, {**vars(config), "preset": name})) for name, (text, config) in presets.items()}
     config = _ungrouped(kind, tyro.extras.overridable_config_cli(named, args=argv, prog=prog, description=description))
+    ask_for_data(config)
     finite(config)
+    present(config)
     every = {"total_steps": 1, "batch_size": 1, "preview_steps": 1}
     at_least(config, **{**every, "workers": 0, "seed": 0, "save_minutes": 0, "max_minutes": 0, **smallest})
     return config
@@ -222,6 +236,7 @@ def parse(
     found = tyro.cli(_groups(kind), args=argv, prog=prog, description=description, default=_grouped(kind, usual))
     options = _ungrouped(kind, found)
     finite(options)
+    present(options)
     at_least(options, **smallest)
     return options
 
@@ -312,6 +327,15 @@ def at_least(options, **smallest: float) -> None:
         value = getattr(options, name)
         if not value >= least:
             raise UserError(f"--{name.replace('_', '-')} {value}: it must be {least} or more")
+
+
+def present(options) -> None:
+    """Raises UserError for data or weights that are to be read and are not there."""
+    for name, problem in READ.items():
+        given = getattr(options, name, None) or ()
+        for path in given if isinstance(given, tuple) else (given,):
+            if not path.exists():
+                raise UserError(problem.format(path))
 
 
 def current_name(name: str, value) -> str:

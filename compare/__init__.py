@@ -9,19 +9,21 @@ import sys
 
 from common.errors import UserError
 from common.runtime.commands import one_line_errors
+from compare import options
 
 
 @one_line_errors
 def main(words: list[str] | None = None) -> None:
-    """Hands the command line to the verb that it begins with."""
-    import side_by_side  # here, since compare.table is part of this package
-    from compare import table
-
-    verbs = {"photo": side_by_side.main, "table": table.main}
+    """Hands the command line to the verb that it begins with; its flags are read before Paddle is imported."""
+    readers = {"photo": options.read_photo, "table": options.read_table}
     verb, *rest = (sys.argv[1:] if words is None else words) or [""]
     if verb in ("-h", "--help"):
         print(__doc__)
         return
-    if verb not in verbs:
-        raise UserError(f"there is no comparison {verb!r}; choose from {', '.join(verbs)}")
-    verbs[verb](rest)
+    if verb not in readers:
+        raise UserError(f"there is no comparison {verb!r}; choose from {', '.join(readers)}")
+    readers[verb](rest, __doc__)
+    import side_by_side  # here, since it leads to Paddle
+    from compare import table
+
+    {"photo": side_by_side.main, "table": table.main}[verb](rest)

@@ -13,7 +13,7 @@ import math
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,18 +21,20 @@ from tqdm import tqdm
 
 import side_by_side
 from common.checkpoint.atomic import replace_whole
-from common.config import at_least, parse
+from common.config import at_least
 from common.datasets.image_folder import announce
 from common.datasets.paired_images import open_photos
 from common.errors import UserError
 from common.evaluation import comparison, protocol
 from common.evaluation.perceptual_metrics import PerceptualMetrics
 from common.imaging.io import write_image
-from common.imaging.transforms import ALIGNED, Crop
+from common.imaging.transforms import ALIGNED
 from common.masks.benchmark_sets import fingerprint
 from common.runtime.commands import one_line_errors
 from common.runtime.device import open_device, paddle
 from common.runtime.strict_json import json_text
+from compare.options import TableOptions as Options
+from compare.options import read_table
 
 COLUMNS = ("hole_psnr_db", "hole_l1_percent", "image_ssim")
 CHUNK = 25  # images completed at once, and lost at most when the command is stopped
@@ -44,30 +46,6 @@ TIMING = {
 
 # (uint8 [N, H, W, 3], bool [N, H, W], number of the first) -> uint8 [N, H, W, 3]
 Fill = Callable[[np.ndarray, np.ndarray, int], np.ndarray]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options(comparison.Options):
-    """Score all completion papers, baselines and other methods' results in one table."""
-
-    # ---- data
-    output: Path = field()  # without a default, unlike in `evaluate`
-    """The folder for table.md, table.json, table.png and the scores of each kind of masks; it is read again."""
-    mask: tuple[str, ...] = ("center", "random", "freeform")
-    """The masks, one table each: kinds as in `evaluate`, or folders of mask files."""
-    papers: tuple[str, ...] = ()
-    """The folders of the papers to compare; none takes all that complete images and have weights in weights/."""
-    weights: tuple[Path, ...] = ()
-    """Files in place of those in weights/; each is of one paper."""
-    image_px: int = 128
-    """The side to which images are brought; each paper brings them to its own size and back."""
-    crop: Crop = "square178"
-    """The crop of the images: square178 for aligned faces, of which each paper sees the part that it was trained on, or
-    center."""
-
-    # ---- run
-    search_steps: int = 60
-    """Number of steps from one starting point for papers that search for each image (DCGAN completion)."""
 
 
 def run(options: Options) -> str:
@@ -229,7 +207,7 @@ def parameters(network) -> int:
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
     """The command line."""
-    options = parse(Options, argv, "python -m compare table", __doc__)
+    options = read_table(argv, __doc__)
     protocol.check_folder(options.output)
     open_device(options.device, options.disable_cpu_layers)
     print(run(options))

@@ -4,10 +4,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from common.config import RunSettings
-from common.imaging.transforms import Crop
-from context_encoder.masks import Kind
-from context_encoder.model import Output
+from common.config import Crop, RunSettings, choose
+
+Kind = Literal["center", "blocks", "regions", "noise"]
+Output = Literal["center", "whole"]
 
 
 @dataclass(frozen=True)
@@ -134,3 +134,8 @@ PRESETS = {
     "paper-center": ("the paper's centre hole, as its code trains it", PAPER_CENTER),
     "paper-random-region": ("the paper's random regions: any hole, whole image", PAPER_RANDOM_REGION),
 }
+
+
+def read_train(argv: list[str] | None, description: str) -> Config:
+    """The command line of `train`: PRESET [--flag value …]."""
+    return choose(PRESETS, argv, "python -m context_encoder.train", description)

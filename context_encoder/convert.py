@@ -12,27 +12,32 @@ All of them are plain sequences of layers, as ours are: the n-th published layer
 image's side and what is predicted, their widths tell the rest.
 """
 
+from pathlib import Path
+
 if not __package__:  # run as a file: modules are looked for at the repository's root, not in this folder
     import sys
-    from pathlib import Path
 
     here = Path(__file__).resolve().parent
     sys.path[:] = [str(here.parent), *(entry for entry in sys.path if Path(entry).resolve() != here)]
 
+from common.runtime.commands import answer_first, one_line_errors
+from context_encoder.options import ConvertOptions as Options
+from context_encoder.options import read_convert
+
+if __name__ == "__main__":  # --help and mistakes in the flags are answered before Paddle is imported, which takes long
+    answer_first(read_convert, __doc__)
+
 import re
 from dataclasses import dataclass, replace
 from math import prod
-from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from common.checkpoint.weights import build_network
-from common.config import parse
 from common.convert import mapping, own_files
 from common.convert.mapping import NORM, TORCH7_PARTS, Shapes, Tensors, fill, last_part, listing, refuse_strays
 from common.errors import UserError
-from common.runtime.commands import next_command, one_line_errors
+from common.runtime.commands import next_command
 from context_encoder.model import SMALLEST_SIDE, ContextEncoder, Discriminator, widths
 from context_encoder.train import MEAN_COLOURS
 
@@ -62,16 +67,6 @@ SOURCES = {
     "main": Source("BoyuanJiang/context_encoder_pytorch", "MIT"),
     "t": Source("the article", "not stated", bottleneck_relu=True),
 }
-
-
-@dataclass(frozen=True)
-class Options(mapping.Options):
-    """Bring published weights over."""
-
-    # ---- model
-    mean_colour: Literal["release", "imagenet"] = "release"
-    """Mean colour that fills the mask, as in the generator's training: RGB (117, 104, 123) as in every published one,
-    or (123, 117, 104) of ImageNet."""
 
 
 def convert(options: Options) -> Path:
@@ -295,7 +290,7 @@ def write(networks: dict, source: Source, options: Options) -> Path:
 @one_line_errors
 def main(argv: list[str] | None = None) -> Path:
     """The command line: PUBLISHED OUT.safetensors [--flag value …]."""
-    return convert(parse(Options, argv, "python -m context_encoder.convert", __doc__))
+    return convert(read_convert(argv, __doc__))
 
 
 if __name__ == "__main__":

@@ -3,19 +3,25 @@
 python -m context_encoder.evaluate --weights WEIGHTS --data-dir DIR
 """
 
+from pathlib import Path
+
 if not __package__:  # run as a file: modules are looked for at the repository's root, not in this folder
     import sys
-    from pathlib import Path
 
     here = Path(__file__).resolve().parent
     sys.path[:] = [str(here.parent), *(entry for entry in sys.path if Path(entry).resolve() != here)]
 
-from dataclasses import dataclass
-from pathlib import Path
+from common.runtime.commands import answer_first, one_line_errors
+from context_encoder.options import EvaluateOptions as Options
+from context_encoder.options import read_evaluate
+
+if __name__ == "__main__":  # --help and mistakes in the flags are answered before Paddle is imported, which takes long
+    answer_first(read_evaluate, __doc__)
+
 
 import numpy as np
 
-from common.config import at_least, parse
+from common.config import at_least
 from common.datasets.image_folder import announce
 from common.datasets.paired_images import open_photos
 from common.evaluation import comparison, image_metrics, protocol
@@ -23,7 +29,6 @@ from common.evaluation.perceptual_metrics import PerceptualMetrics
 from common.imaging.transforms import from_network, to_network
 from common.masks import irregular
 from common.runtime import memory
-from common.runtime.commands import one_line_errors
 from context_encoder.infer import composite, faster, load, predict, slide
 from context_encoder.masks import center
 
@@ -36,18 +41,6 @@ PUBLISHED = [
     ("the paper, nearest neighbour by HOG", "19.92 %, 6.92 %, 12.79 dB", "the same images"),
     ("Yang et al. 2017, of the released weights", "10.33 %, 2.35 %, 17.59 dB", "the same images, their measurement"),
 ]
-
-
-@dataclass(frozen=True)
-class Options(comparison.Options):
-    """Score a network by the paper's table, on a numbered set of masks or on mask files, beside the baselines."""
-
-    # ---- data
-    mask: str = "own"
-    """The masks: own (those of the network's training), center, blocks, regions, noise, random, freeform,
-    area-1-10 … area-50-60, lama-thin, lama-medium, lama-thick, or a folder of mask files."""
-    shapes_dir: Path | None = None
-    """Folder with PASCAL VOC 2012, whose object shapes make the regions; without it shapes are drawn."""
 
 
 def evaluate(options: Options) -> dict:
@@ -176,7 +169,7 @@ def write(result: dict, folder: Path, html: bool = False) -> None:
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
     """The command line."""
-    options = parse(Options, argv, "python -m context_encoder.evaluate", __doc__, limit=1, seed=0)
+    options = read_evaluate(argv, __doc__)
     protocol.run(options, evaluate, table, lambda result, folder: write(result, folder, options.html))
 
 

@@ -7,15 +7,20 @@ python -m context_encoder.infer --weights WEIGHTS --input PHOTO --mask MASK --ou
 python -m context_encoder.infer --weights WEIGHTS --input FOLDER --mask regions --output FOLDER
 """
 
+from pathlib import Path
+
 if not __package__:  # run as a file: modules are looked for at the repository's root, not in this folder
     import sys
-    from pathlib import Path
 
     here = Path(__file__).resolve().parent
     sys.path[:] = [str(here.parent), *(entry for entry in sys.path if Path(entry).resolve() != here)]
 
-from dataclasses import dataclass
-from pathlib import Path
+from common.runtime.commands import answer_first, one_line_errors
+from context_encoder.options import read_infer
+
+if __name__ == "__main__":  # --help and mistakes in the flags are answered before Paddle is imported, which takes long
+    answer_first(read_infer, __doc__)
+
 
 import numpy as np
 
@@ -25,24 +30,14 @@ from common.inpainting import command, pipeline
 from common.inpainting.blending import Blend, BlendChoice, choose
 from common.inpainting.tiling import WindowMode
 from common.runtime import memory
-from common.runtime.commands import one_line_errors
 from context_encoder.masks import center
 from context_encoder.model import ContextEncoder
-from data import EXAMPLES
-from weights import bundled
 
 import paddle
 
 PASSES = 2  # of the centre network over a hole that one window cannot fill
 LARGEST_REGION = 0.5  # fraction of a side: holes of random regions cover up to a quarter of the image
 PAPER_BLEND: Blend = "paste"  # the release pastes
-
-
-@dataclass(frozen=True)
-class Options(command.CompletionSettings):
-    """Complete one photo, or a folder of them."""
-
-    batch_size: int = 16
 
 
 def load(weights: str | Path) -> ContextEncoder:
@@ -234,7 +229,7 @@ def composite(image: np.ndarray, predicted: np.ndarray, mask: np.ndarray) -> np.
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
     """The command line. Exit status 1 if any photo of a folder failed."""
-    options = command.read_options(Options, argv, "context_encoder", __doc__, bundled, EXAMPLES)
+    options = read_infer(argv, __doc__)
     network = command.open_network(options, load, faster)
 
     def fill(images: list[np.ndarray], masks: list[np.ndarray]) -> list[np.ndarray]:

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 
 from common.errors import UserError
 from common.masks import irregular
+from context_encoder.config import Kind
 
-Kind = Literal["center", "blocks", "regions", "noise"]
 PATTERN_SEED = 0  # the release draws one pattern when it starts
 
 

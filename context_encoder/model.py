@@ -1,12 +1,11 @@
 """The networks of the Context Encoder: generator (encoder, bottleneck, decoder) and discriminator (Sec. 3)."""
 
 import math
-from typing import Literal
+
+from context_encoder.config import Output
 
 import paddle
 from paddle import nn
-
-Output = Literal["center", "whole"]
 
 SMALLEST_SIDE = 4  # the feature map before the bottleneck, and after it, is 4 x 4
 LEAK = 0.2

@@ -5,14 +5,19 @@ python -m context_encoder.train quick
 python -m context_encoder.train cpu --data-dir DIR
 """
 
+from pathlib import Path
+
 if not __package__:  # run as a file: modules are looked for at the repository's root, not in this folder
     import sys
-    from pathlib import Path
 
     here = Path(__file__).resolve().parent
     sys.path[:] = [str(here.parent), *(entry for entry in sys.path if Path(entry).resolve() != here)]
 
-from pathlib import Path
+from common.runtime import commands
+from context_encoder.config import Config, read_train
+
+if __name__ == "__main__":  # --help and mistakes in the flags are answered before Paddle is imported, which takes long
+    commands.answer_first(read_train, __doc__)
 
 import numpy as np
 
@@ -20,10 +25,9 @@ from common import config, errors
 from common.datasets import image_folder, loader
 from common.evaluation import protocol
 from common.imaging import grid, transforms
-from common.runtime import commands, device, distributed, optim
+from common.runtime import device, distributed, optim
 from common.training import gan_log, preparation, run
 from context_encoder import evaluate, infer, losses, masks, model
-from context_encoder.config import PRESETS, Config
 from data.synthetic import write_faces as draw_images
 
 import paddle
@@ -220,7 +224,7 @@ def metadata(nets: dict, cfg: Config) -> dict:
 @commands.one_line_errors
 def main(argv: list[str] | None = None) -> Path:
     """The command line: PRESET [--flag value …]."""
-    cfg = config.choose(PRESETS, argv, "python -m context_encoder.train", __doc__)
+    cfg = read_train(argv, __doc__)
     weights = train(cfg)
     if distributed.rank():
         return weights

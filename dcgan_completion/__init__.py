@@ -3,4 +3,6 @@
 https://arxiv.org/abs/1607.07539
 """
 
-import common.runtime.device  # noqa: F401  first: it imports Paddle with the right threads, and says what to do without it
+from common.runtime import environment
+
+environment.set_threads()  # of Paddle, before anything imports it

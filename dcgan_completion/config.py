@@ -5,10 +5,11 @@ How an image is completed with the trained networks is set in `search.Settings`.
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
-from common.config import RunSettings
-from common.imaging.transforms import Crop
-from dcgan_completion.model import Variant
+from common.config import Crop, RunSettings, choose
+
+Variant = Literal["article", "wide", "4x4"]
 
 
 @dataclass(frozen=True)
@@ -97,3 +98,8 @@ PRESETS = {
     "article": ("the article's settings: CelebA at 64 px, 25 epochs, one GPU", ARTICLE),
     "paper": ("Yeh et al.'s: mirrored faces, one step of each network", PAPER),
 }
+
+
+def read_train(argv: list[str] | None, description: str) -> Config:
+    """The command line of `train`: PRESET [--flag value …]."""
+    return choose(PRESETS, argv, "python -m dcgan_completion.train", description)

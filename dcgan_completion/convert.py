@@ -12,28 +12,33 @@ python -m dcgan_completion.convert netG.pth OUT.safetensors --discriminator netD
 | `netG….pth`, `netD….pth` | pytorch/examples: variant `4x4` | nothing; z comes from N(0, 1) |
 """
 
+from pathlib import Path
+
 if not __package__:  # run as a file: modules are looked for at the repository's root, not in this folder
     import sys
-    from pathlib import Path
 
     here = Path(__file__).resolve().parent
     sys.path[:] = [str(here.parent), *(entry for entry in sys.path if Path(entry).resolve() != here)]
 
+from common.runtime.commands import answer_first, one_line_errors
+from dcgan_completion.options import ConvertOptions as Options
+from dcgan_completion.options import read_convert
+
+if __name__ == "__main__":  # --help and mistakes in the flags are answered before Paddle is imported, which takes long
+    answer_first(read_convert, __doc__)
+
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from common.checkpoint.weights import build_network
-from common.config import parse
 from common.convert import mapping, own_files
 from common.convert.mapping import Tensors, fill, listing, shape_of, take
 from common.convert.tensorflow_checkpoints import checkpoint_in
 from common.convert.torch_files import weights_file_in
 from common.errors import UserError
-from common.runtime.commands import one_line_errors
 from dcgan_completion.model import Discriminator, Generator
 
 Layers = dict[str, str]
@@ -61,15 +66,6 @@ class Source(mapping.Source):
 BAMOS = Source("bamos/dcgan-completion.tensorflow", "MIT", "center108", "uniform")
 CARPEDM20 = Source("carpedm20/DCGAN-tensorflow", "MIT", "center108", "uniform")
 PYTORCH = Source("pytorch/examples", "BSD-3-Clause", "center", "normal")
-
-
-@dataclass(frozen=True)
-class Options(mapping.Options):
-    """Bring published weights over."""
-
-    # ---- data
-    discriminator: Path | None = None
-    """The discriminator's file, where it is another one (netD.pth) [none: it has none, or lies in the same file]"""
 
 
 def convert(options: Options) -> Path:
@@ -288,7 +284,7 @@ def write(networks: dict, source: Source, output: Path, path: Path, beside: list
 @one_line_errors
 def main(argv: list[str] | None = None) -> Path:
     """The command line: PUBLISHED OUT.safetensors [--flag value …]."""
-    return convert(parse(Options, argv, "python -m dcgan_completion.convert", __doc__))
+    return convert(read_convert(argv, __doc__))
 
 
 if __name__ == "__main__":

@@ -3,16 +3,22 @@
 python -m dcgan_completion.evaluate --weights WEIGHTS --data-dir DIR
 """
 
+from pathlib import Path
+
 if not __package__:  # run as a file: modules are looked for at the repository's root, not in this folder
     import sys
-    from pathlib import Path
 
     here = Path(__file__).resolve().parent
     sys.path[:] = [str(here.parent), *(entry for entry in sys.path if Path(entry).resolve() != here)]
 
+from common.runtime.commands import answer_first, one_line_errors
+from dcgan_completion.options import EvaluateOptions as Options
+from dcgan_completion.options import read_evaluate
+
+if __name__ == "__main__":  # --help and mistakes in the flags are answered before Paddle is imported, which takes long
+    answer_first(read_evaluate, __doc__)
+
 import zlib
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -26,13 +32,12 @@ from common.imaging.grid import grid, show_mask
 from common.imaging.transforms import from_network, to_network
 from common.inpainting import blending
 from common.inpainting.blending import Blend
-from common.runtime.commands import one_line_errors
-from dcgan_completion.infer import Dcgan, faster, load, parse, search_in_memory, warn_of_gate
+from dcgan_completion.infer import Dcgan, faster, load, search_in_memory, warn_of_gate
 from dcgan_completion.masks import KINDS, LOWRES, sample_mask
 from dcgan_completion.model import Generator
-from dcgan_completion.search import PRESETS, Found, Settings, image_rng, progress, search
+from dcgan_completion.search import Found, image_rng, progress, search
+from dcgan_completion.search_settings import Settings
 
-TABLE = ("center", "pattern", "random80", "half")  # the paper's
 COLUMNS = ("hole_psnr_db", "image_psnr_db", "hole_l1_percent")
 SHOWN = ("input", "Telea", "G(z)", "overlay", "ours", "truth")
 GATE = Settings(
@@ -41,25 +46,6 @@ GATE = Settings(
 
 # Table 1 of Yeh et al. 2017, CelebA: PSNR in dB. It does not say whether of the whole image or of the hole.
 PUBLISHED = {"center": (19.4, 21.3), "pattern": (17.4, 19.2), "random80": (22.8, 20.6), "half": (13.7, 15.5)}
-
-
-@dataclass(frozen=True)
-class Options(comparison.Options):
-    """Score completion with the masks of the paper's table or mask files, beside the baselines."""
-
-    # ---- data
-    mask: tuple[str, ...] = TABLE
-    """The masks: center, pattern, random80, half, random, random20, left, grid, freeform, or folders of mask files."""
-    limit: int = 64
-
-    # ---- model
-    blend: Blend = "poisson"
-    """How G(z) joins the image in the row `ours`; the row `overlay` is the article's."""
-
-    # ---- run
-    preset: str = "suite"
-    """Settings of the search that its flags change: suite, article, bamos, yeh2017 or authors-repo."""
-    search: Settings = PRESETS["suite"]
 
 
 def evaluate(options: Options) -> dict:
@@ -225,7 +211,7 @@ def write(result: dict, folder: Path, html: bool = False) -> None:
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
     """The command line."""
-    options = parse(Options, argv, "python -m dcgan_completion.evaluate", __doc__)
+    options = read_evaluate(argv, __doc__)
     protocol.run(options, evaluate, table, lambda result, folder: write(result, folder, options.html))
 
 

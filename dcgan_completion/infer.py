@@ -7,25 +7,30 @@ python -m dcgan_completion.infer --weights WEIGHTS --input PHOTO --mask MASK --o
 python -m dcgan_completion.infer --weights WEIGHTS --input FOLDER --mask center --output FOLDER
 """
 
+from pathlib import Path
+
 if not __package__:  # run as a file: modules are looked for at the repository's root, not in this folder
     import sys
-    from pathlib import Path
 
     here = Path(__file__).resolve().parent
     sys.path[:] = [str(here.parent), *(entry for entry in sys.path if Path(entry).resolve() != here)]
 
-import argparse
+from common.runtime.commands import answer_first, one_line_errors
+from dcgan_completion.options import InferOptions as Options
+from dcgan_completion.options import eyes_given, read_infer
+
+if __name__ == "__main__":  # --help and mistakes in the flags are answered before Paddle is imported, which takes long
+    answer_first(read_infer, __doc__)
+
 import sys
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 from tqdm import tqdm
 
-from common import config
 from common.checkpoint.weights import load_trained, read_weights
 from common.cpu_layers import layers
 from common.errors import UserError
@@ -35,14 +40,12 @@ from common.imaging.transforms import from_network, to_network
 from common.inpainting import blending, command, demo, folder_run, mask_source, photos
 from common.inpainting.blending import Blend, BlendChoice
 from common.runtime import memory
-from common.runtime.commands import one_line_errors
-from data import EXAMPLES
 from dcgan_completion import evolution, face
 from dcgan_completion.face import Face
 from dcgan_completion.masks import KINDS, LOWRES, sample_mask
 from dcgan_completion.model import Discriminator, Generator
-from dcgan_completion.search import BATCH, PRESETS, Found, Settings, image_rng, progress, search
-from weights import bundled
+from dcgan_completion.search import BATCH, Found, image_rng, progress, search
+from dcgan_completion.search_settings import PRESETS, Settings
 
 from paddle import nn
 
@@ -53,46 +56,6 @@ UNLIKE = 1.5  # times the error on held-out faces: known pixels matched so badly
 
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Options(command.MaskSettings):
-    """Complete the face in one photo, or in each of a folder."""
-
-    # ---- data
-    mask: str = "center"
-    """Mask of the missing region: an image (white is missing), a folder of images matched by path or name, or of the
-    face window one of center, random, freeform, random20, random80, left, half, grid, pattern; full writes G(z) with
-    nothing missing, and lowres searches by 8 x 8 block means."""
-    center_scale: float = 0.25
-    """Known margin around the mask `center`, as a fraction of the face window's side."""
-    eyes: tuple[float, float, float, float] | None = None
-    """Position (x y x y) of the eye on the image's left and of that on its right, by which the face is brought to where
-    training had it."""
-    eyes_file: Path | None = None
-    """File with the eyes for a folder: lines of a file name and the four numbers, such as CelebA's list of
-    landmarks."""
-    face: tuple[int, int, int] | None = None
-    """Square that holds the face, as left, top and side in pixels; without it the eyes tell, or it is the middle as in
-    training."""
-
-    # ---- run
-    every: int = 50
-    """Number of steps between the frames of OUT-evolution.png and .gif; 0 writes neither, nor OUT-curves.png."""
-
-    preset: str = "suite"
-    """Settings of the search that its flags change: suite, article, bamos, yeh2017 or authors-repo."""
-    search: Settings = PRESETS["suite"]
-
-
-def parse(kind: type[T], argv: list[str] | None, prog: str, description: str, **smallest: float) -> T:
-    """The options of a command that searches: --preset sets the defaults of the search's flags."""
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--preset", default="suite")
-    preset = first.parse_known_args(argv)[0].preset
-    if preset not in PRESETS:
-        raise UserError(f"there is no preset {preset!r} of the search; choose from {', '.join(PRESETS)}")
-    return config.parse(kind, argv, prog, description, {"search": PRESETS[preset]}, seed=0, **smallest)
 
 
 # ---- networks
@@ -400,33 +363,11 @@ def complete_jobs(nets: Dcgan, jobs: list[Job], names: list[str], options: Optio
     return completed
 
 
-def check(options: Options) -> dict:
-    """Raises UserError for options that cannot be meant; returns eye positions by file name."""
-    folder_run.check_places(options.input, options.output, options.mask)
-    if options.eyes and options.face or options.eyes_file and options.face:
-        raise UserError("give the face by its eyes or by --face, not by both")
-    if options.eyes and options.eyes_file:
-        raise UserError("give the eyes by --eyes or by --eyes-file, not by both")
-    if options.input.is_dir():
-        if options.eyes or options.face:
-            raise UserError("--eyes and --face are of one photo; for a folder give --eyes-file")
-        return face.read_eyes(options.eyes_file) if options.eyes_file else {}
-    if options.eyes_file:
-        eyes = face.read_eyes(options.eyes_file)
-        if options.input.name not in eyes:
-            raise UserError(f"{options.eyes_file} has no line for {options.input.name}")
-        return eyes
-    return {options.input.name: options.eyes} if options.eyes else {}
-
-
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
     """The command line. Exit status 1 if any photo of a folder failed."""
-    options = parse(Options, argv, "python -m dcgan_completion.infer", __doc__, every=0)
-    brought = {"input": EXAMPLES / "faces", "mask": str(EXAMPLES / "masks"), "invert_mask": False}
-    aligned = {"eyes": None, "eyes_file": None, "face": None}  # the bundled faces are where training had them
-    options = demo.fill(options, "dcgan_completion", bundled, **brought, **aligned)
-    eyes, masks = check(options), open_masks(options)
+    options = read_infer(argv, __doc__)
+    eyes, masks = eyes_given(options), open_masks(options)
     nets = command.open_network(options, load, faster)
     warn_of_gate(nets.metadata)
 

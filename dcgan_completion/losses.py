@@ -4,13 +4,10 @@ G(z) is generated, y the image. The paper's mask M is 1 where y is known. The su
 here M = 1 - mask. The losses of the search are given per image: each z is searched for its own.
 """
 
-from typing import Literal
+from dcgan_completion.search_settings import PerceptualForm
 
 import paddle
 from paddle.nn import functional
-
-PerceptualForm = Literal["non-saturating", "minimax"]
-
 
 # ---- training
 

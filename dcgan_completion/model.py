@@ -5,13 +5,12 @@ revision of that code, whose generator is wider; `4x4`, the networks of pytorch/
 """
 
 import math
-from typing import Literal
+
+from dcgan_completion.config import Variant
 
 import paddle
 from paddle import nn
 from paddle.nn import functional
-
-Variant = Literal["article", "wide", "4x4"]
 
 SAME = [1, 2, 1, 2]  # above, below, left, right: TensorFlow's SAME for 5x5 kernels of stride 2 on even sides
 DEVIATION = 0.02  # of all initial weights

@@ -5,14 +5,19 @@ python -m dcgan_completion.train quick
 python -m dcgan_completion.train cpu --data-dir DIR
 """
 
+from pathlib import Path
+
 if not __package__:  # run as a file: modules are looked for at the repository's root, not in this folder
     import sys
-    from pathlib import Path
 
     here = Path(__file__).resolve().parent
     sys.path[:] = [str(here.parent), *(entry for entry in sys.path if Path(entry).resolve() != here)]
 
-from pathlib import Path
+from common.runtime import commands
+from dcgan_completion.config import Config, read_train
+
+if __name__ == "__main__":  # --help and mistakes in the flags are answered before Paddle is imported, which takes long
+    commands.answer_first(read_train, __doc__)
 
 import numpy as np
 
@@ -20,11 +25,10 @@ from common import config, errors
 from common.datasets import image_folder, loader, paired_images
 from common.evaluation import protocol
 from common.imaging import grid, transforms
-from common.runtime import commands, device, distributed, optim
+from common.runtime import device, distributed, optim
 from common.training import averaging, gan_log, preparation, run
 from data.synthetic import write_faces as draw_images
 from dcgan_completion import evaluate, infer, losses, model
-from dcgan_completion.config import PRESETS, Config
 
 import paddle
 
@@ -205,7 +209,7 @@ def samples(generator: model.Generator, z: np.ndarray) -> np.ndarray:
 @commands.one_line_errors
 def main(argv: list[str] | None = None) -> Path:
     """The command line: PRESET [--flag value …]."""
-    cfg = config.choose(PRESETS, argv, "python -m dcgan_completion.train", __doc__)
+    cfg = read_train(argv, __doc__)
     weights = train(cfg)
     if distributed.rank():
         return weights

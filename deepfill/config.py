@@ -2,11 +2,14 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
-from common.config import RunSettings
-from common.imaging.transforms import Crop
-from deepfill.masks import Kind
-from deepfill.model import Inputs, Layers, Padding
+from common.config import Crop, RunSettings, choose
+
+Kind = Literal["official", "rectangle", "freeform", "algorithm1", "mmagic", "bands"]
+Layers = Literal["gated", "partial", "vanilla"]
+Inputs = Literal["official", "article"]
+Padding = Literal["same", "symmetric"]
 
 
 @dataclass(frozen=True)
@@ -155,3 +158,8 @@ PRESETS = {
     "paper-celebahq": ("the release's settings for CelebA-HQ", CELEBA_HQ),
     "paper-guided": ("the release's settings with sketches", GUIDED),
 }
+
+
+def read_train(argv: list[str] | None, description: str) -> Config:
+    """The command line of `train`: PRESET [--flag value …]."""
+    return choose(PRESETS, argv, "python -m deepfill.train", description)

@@ -18,25 +18,30 @@ that it asks for, 1.0.1; from 1.3 on its attention loses the last row and column
 are other networks.
 """
 
+from pathlib import Path
+
 if not __package__:  # run as a file: modules are looked for at the repository's root, not in this folder
     import sys
-    from pathlib import Path
 
     here = Path(__file__).resolve().parent
     sys.path[:] = [str(here.parent), *(entry for entry in sys.path if Path(entry).resolve() != here)]
 
+from common.runtime.commands import answer_first, one_line_errors
+from deepfill.options import Attention, read_convert
+from deepfill.options import ConvertOptions as Options
+
+if __name__ == "__main__":  # --help and mistakes in the flags are answered before Paddle is imported, which takes long
+    answer_first(read_convert, __doc__)
+
 import re
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
-from common.config import parse
 from common.convert import mapping, own_files
 from common.convert.mapping import Tensors, fill, listing, take
 from common.errors import UserError
-from common.runtime.commands import next_command, one_line_errors
+from common.runtime.commands import next_command
 from deepfill.config import PRESETS
 from deepfill.model import (
     ATTENDED_ROWS,
@@ -72,7 +77,6 @@ DOWN = ["conv1", *(f"down_block{n}.{part}" for n in (1, 2) for part in ("conv1_d
 UP = [*(f"up_block{n}.{part}" for n in (1, 2) for part in ("conv1_upsample", "conv2")), "conv_to_rgb"]
 
 
-Attention = Literal["auto", "release", "article", "networks_tf", "networks"]
 # Where a code's attention is not the release's; see `attention.contextual_attention`.
 ATTENTIONS = {
     "release": {},
@@ -132,21 +136,6 @@ OTHERS = {
         "of their own, and its discriminator gives one map"
     ),
 }
-
-
-@dataclass(frozen=True)
-class Options(mapping.Options):
-    """Bring published weights over."""
-
-    # ---- model
-    colours: Literal["auto", "RGB", "BGR"] = "auto"
-    """Order of the colours that the networks were trained with; auto is BGR for the release and MMagic, RGB for
-    others."""
-    padding: Literal["auto", "same", "symmetric"] = "auto"
-    """Padding of a discriminator of nipponjo's that comes without its generator: same for networks_tf, symmetric for
-    networks; auto takes the generator's, or same."""
-    attention: Attention = "auto"
-    """Codebase whose contextual attention the generator computes with; auto is its own."""
 
 
 def convert(options: Options) -> Path:
@@ -433,7 +422,7 @@ def train_command(networks: dict, output: Path) -> str:
 @one_line_errors
 def main(argv: list[str] | None = None) -> Path:
     """The command line: PUBLISHED OUT.safetensors [--flag value …]."""
-    return convert(parse(Options, argv, "python -m deepfill.convert", __doc__))
+    return convert(read_convert(argv, __doc__))
 
 
 if __name__ == "__main__":

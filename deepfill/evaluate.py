@@ -7,20 +7,26 @@ python -m deepfill.evaluate --weights WEIGHTS --data-dir DIR --mask area-40-50
 python -m deepfill.evaluate --weights GATED PARTIAL VANILLA --data-dir DIR
 """
 
+from pathlib import Path
+
 if not __package__:  # run as a file: modules are looked for at the repository's root, not in this folder
     import sys
-    from pathlib import Path
 
     here = Path(__file__).resolve().parent
     sys.path[:] = [str(here.parent), *(entry for entry in sys.path if Path(entry).resolve() != here)]
 
+from common.runtime.commands import answer_first, one_line_errors
+from deepfill.options import EvaluateOptions as Options
+from deepfill.options import read_evaluate
+
+if __name__ == "__main__":  # --help and mistakes in the flags are answered before Paddle is imported, which takes long
+    answer_first(read_evaluate, __doc__)
+
 import zlib
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from common.config import at_least, parse
+from common.config import at_least
 from common.datasets.image_folder import announce
 from common.datasets.paired_images import open_photos
 from common.errors import UserError
@@ -28,7 +34,6 @@ from common.evaluation import comparison, protocol
 from common.evaluation.perceptual_metrics import PerceptualMetrics
 from common.imaging.transforms import from_network, to_network
 from common.runtime import memory
-from common.runtime.commands import one_line_errors
 from deepfill.infer import STRIDE, faster, load, predict
 from deepfill.masks import KINDS
 from deepfill.sketch import edges
@@ -43,18 +48,6 @@ PUBLISHED = [
     ("MMagic, Places365, free-form", "l1 8.635 %, PSNR 22.398 dB, SSIM 0.815", "hole l1; its own training and holes"),
     ("MMagic, CelebA-HQ, free-form", "l1 5.411 %, PSNR 25.721 dB, SSIM 0.871", "hole l1; 256 px, its own holes"),
 ]
-
-
-@dataclass(frozen=True)
-class Options(comparison.Options):
-    """Score a generator on a numbered set of masks or on mask files, beside the baselines."""
-
-    # ---- data
-    weights: tuple[Path, ...]
-    """Weights file that `train` or `convert` wrote; several are compared."""
-    mask: str = "freeform"
-    """The masks: freeform, official (strokes and a rectangle), random (a rectangle), center, blocks, regions, noise,
-    area-1-10 … area-50-60, lama-thin, lama-medium, lama-thick, or a folder of mask files."""
 
 
 def evaluate(options: Options) -> dict:
@@ -172,7 +165,7 @@ def write(result: dict, folder: Path, html: bool = False) -> None:
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
     """The command line."""
-    options = parse(Options, argv, "python -m deepfill.evaluate", __doc__, limit=1, seed=0)
+    options = read_evaluate(argv, __doc__)
     protocol.run(options, evaluate, table, lambda result, folder: write(result, folder, options.html))
 
 

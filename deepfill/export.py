@@ -5,16 +5,22 @@ python -m deepfill.export --weights WEIGHTS --output FOLDER
 python -m deepfill.export --weights WEIGHTS --output FOLDER --format onnx
 """
 
+from pathlib import Path
+
 if not __package__:  # run as a file: modules are looked for at the repository's root, not in this folder
     import sys
-    from pathlib import Path
 
     here = Path(__file__).resolve().parent
     sys.path[:] = [str(here.parent), *(entry for entry in sys.path if Path(entry).resolve() != here)]
 
+from common.runtime.commands import answer_first, one_line_errors
+from deepfill.options import read_export
+
+if __name__ == "__main__":  # --help and mistakes in the flags are answered before Paddle is imported, which takes long
+    answer_first(read_export, __doc__)
+
 from common.config import ExportSettings as Options
 from common.deploy import export as exported
-from common.runtime.commands import one_line_errors
 from deepfill.infer import Refined, load
 
 import paddle
@@ -41,7 +47,7 @@ def export(options: Options) -> float | None:
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
     """The command line."""
-    exported.command(Options, argv, "deepfill", __doc__, export)
+    exported.command(read_export(argv, __doc__), export)
 
 
 if __name__ == "__main__":

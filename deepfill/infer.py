@@ -9,16 +9,23 @@ python -m deepfill.infer --weights WEIGHTS --input PHOTO --mask MASK --sketch LI
 python -m deepfill.infer --weights WEIGHTS --input FOLDER --mask freeform --output FOLDER
 """
 
+from pathlib import Path
+
 if not __package__:  # run as a file: modules are looked for at the repository's root, not in this folder
     import sys
-    from pathlib import Path
 
     here = Path(__file__).resolve().parent
     sys.path[:] = [str(here.parent), *(entry for entry in sys.path if Path(entry).resolve() != here)]
 
-from dataclasses import dataclass, replace
+from common.runtime.commands import answer_first, one_line_errors
+from deepfill.options import InferOptions as Options
+from deepfill.options import read_infer
+
+if __name__ == "__main__":  # --help and mistakes in the flags are answered before Paddle is imported, which takes long
+    answer_first(read_infer, __doc__)
+
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
@@ -27,36 +34,20 @@ from common.checkpoint.weights import load_trained, read_weights
 from common.deploy.engine import compile_network
 from common.errors import UserError
 from common.imaging.grid import show_mask
-from common.imaging.io import SUFFIXES, read_image
+from common.imaging.io import read_image
 from common.imaging.transforms import resize, to_network
 from common.inpainting import command, demo, folder_run, photos, pipeline
 from common.inpainting.blending import Blend, BlendChoice, choose
 from common.inpainting.tiling import WindowMode, plan
-from common.runtime.commands import one_line_errors
-from common.runtime.outputs import check_output
 from data import EXAMPLES
 from deepfill import flow, sketch
 from deepfill.model import Discriminator, Generator
-from weights import bundled
 
 import paddle
 
 STRIDE = 8  # two layers of stride 2, and attention between patches two pixels apart
 LARGEST_MASK = 0.5  # fraction of the side that the rectangles of training cover
 PAPER_BLEND: Blend = "paste"  # the release pastes
-
-
-@dataclass(frozen=True)
-class Options(command.CompletionSettings):
-    """Complete one photo, or a folder of them."""
-
-    # ---- data
-    mask: str = "freeform"
-    sketch: Path | None = None
-    """Sketch of what should be in the hole, for weights trained with sketches: lines dark on light or light on dark, of
-    the photo's size; for a folder of photos a folder, files named as the photos or NAME_edge."""
-    offsets: Path | None = None
-    """Image to write that shows by colours from where the attention takes what it puts, for one photo."""
 
 
 def load(weights: str | Path) -> Generator:
@@ -232,8 +223,7 @@ def show_offsets(
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
     """The command line. Exit status 1 if any photo of a folder failed."""
-    options = command.read_options(Options, argv, "deepfill", __doc__, bundled, EXAMPLES, sketch=None)
-    check(options)
+    options = read_infer(argv, __doc__)
     network = command.open_network(options, load, partial(faster, refined_only=True))
     if options.sketch and not network.arguments["guided"]:
         raise UserError(f"{options.weights} takes no sketch; train with --guided, or leave --sketch out")
@@ -282,23 +272,6 @@ def complete_demo(network: Generator, options: Options) -> int:
         row = [show_mask(image, mask), read_image(files[2]), freely, read_image(output), image]
         demo.write_sheet(output.parent, [row], ["input", "lines", "without lines", "ours, with lines", "truth"])
     return failed
-
-
-def check(options: Options) -> None:
-    """Raises UserError for files that are not there, or do not go together."""
-    if options.sketch and not options.sketch.exists():
-        raise UserError(f"there is no sketch {options.sketch}")
-    if options.sketch and options.input.is_file() and options.sketch.is_dir():
-        raise UserError(f"--sketch {options.sketch} is a folder, the input one photo; give the photo's sketch")
-    if options.sketch and options.input.is_dir() and options.sketch.is_file():
-        raise UserError(f"--sketch {options.sketch} is one file, the input a folder; give a folder of sketches")
-    if options.offsets and options.input.is_dir():
-        raise UserError("--offsets is for one photo")
-    if options.offsets:
-        read = [options.input, Path(options.mask), *([options.sketch] if options.sketch else [])]
-        check_output(options.offsets, SUFFIXES, read)
-    if options.offsets and options.offsets.resolve() == options.output.resolve():
-        raise UserError(f"--offsets and --output are one file, {options.output}; name two")
 
 
 if __name__ == "__main__":

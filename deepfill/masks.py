@@ -9,14 +9,12 @@ does.
 
 import math
 from collections.abc import Callable
-from typing import Literal
 
 import cv2
 import numpy as np
 
 from common.masks import generators
-
-Kind = Literal["official", "rectangle", "freeform", "algorithm1", "mmagic", "bands"]
+from deepfill.config import Kind
 
 BANDS = tuple((max(low, 1) / 100, (low + 10) / 100) for low in range(0, 60, 10))  # 1-10 %, 10-20 % ... 50-60 %
 MMAGIC_FRACTION = 0.15, 0.65  # of the image; MMagic samples again until the mask's fraction lies between

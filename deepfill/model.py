@@ -3,11 +3,12 @@
 The layers and the attention are computed by `fast_layers` and `fast`, equal to the equations here and to `attention`.
 """
 
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 
 from deepfill.attention import Downsample, Normalise
+from deepfill.config import Inputs, Layers, Padding
 from deepfill.fast import attention_offsets, contextual_attention
 from deepfill.fast_layers import (
     convolve,
@@ -22,10 +23,6 @@ from deepfill.fast_layers import (
 import paddle
 from paddle import nn
 from paddle.nn import functional
-
-Layers = Literal["gated", "partial", "vanilla"]
-Inputs = Literal["official", "article"]
-Padding = Literal["same", "symmetric"]
 
 # The release's layers and their names: (name, kernel, dilation, outputs in multiples of base_channels c). Layers
 # `_downsample` have stride 2, layers `_upsample` repeat every pixel twice each way before they convolve. Behind each,

@@ -4,10 +4,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from common.config import RunSettings
-from common.imaging.transforms import Crop
-from glcic.masks import Placement
-from glcic.model import Output
+from common.config import Crop, RunSettings, choose
+
+Placement = Literal["paper", "window", "article", "bounding-box", "freeform"]
+Output = Literal["sigmoid", "tanh", "clamp"]
 
 
 @dataclass(frozen=True)
@@ -163,3 +163,8 @@ PRESETS = {
     "paper-celeba": ("the paper's settings for CelebA at 160 px", PAPER_CELEBA),
     "paper": ("the paper's settings for Places2 at 256 px", PAPER),
 }
+
+
+def read_train(argv: list[str] | None, description: str) -> Config:
+    """The command line of `train`: PRESET [--flag value …]."""
+    return choose(PRESETS, argv, "python -m glcic.train", description, base_channels=1)

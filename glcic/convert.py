@@ -10,26 +10,32 @@ python -m glcic.convert PUBLISHED OUT.safetensors
 | `gl_256x256_….pth` | MMagic, MMEditing | [-1, 1] and BGR; hole of 0, output clipped, no bias before a normalisation |
 """
 
+from pathlib import Path
+
 if not __package__:  # run as a file: modules are looked for at the repository's root, not in this folder
     import sys
-    from pathlib import Path
 
     here = Path(__file__).resolve().parent
     sys.path[:] = [str(here.parent), *(entry for entry in sys.path if Path(entry).resolve() != here)]
 
+from common.runtime.commands import answer_first, one_line_errors
+from glcic.options import ConvertOptions as Options
+from glcic.options import read_convert
+
+if __name__ == "__main__":  # --help and mistakes in the flags are answered before Paddle is imported, which takes long
+    answer_first(read_convert, __doc__)
+
 import json
 import math
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
 from common.checkpoint.weights import build_network
-from common.config import parse
 from common.convert import mapping, own_files
 from common.convert.mapping import CONV, NORM, Tensors, fill, inside, listing, shape_of, take_layer
 from common.errors import UserError
-from common.runtime.commands import next_command, one_line_errors
+from common.runtime.commands import next_command
 from glcic.model import COMPLETION_ROWS, STRIDE, CompletionNetwork, Discriminator
 
 WRAPPERS = ("state_dict.", "model.modules.", "modules.", "model.", "module.")  # what may stand before a network's names
@@ -134,20 +140,6 @@ SOURCES = {
         bgr=True,  # its configurations load images in OpenCV's order and leave it so (to_rgb=False)
     ),
 }
-
-
-@dataclass(frozen=True)
-class Options(mapping.Options):
-    """Bring published weights over."""
-
-    # ---- model
-    image_px: int | None = None
-    """Side of the images that the network was trained on [none: as published]"""
-    mean: tuple[float, float, float] | None = None
-    """Mean colour of the training set, RGB in 0..1, where the file does not hold it (model_cn, the ports) [none: as
-    published]"""
-    config: Path | None = None
-    """otenim's config.json, whose `mpv` is that mean [none: the one beside the published file, if there is one]"""
 
 
 def convert(options: Options) -> list[Path]:
@@ -344,7 +336,7 @@ def write(name: str, network, source: Source, options: Options, count: int) -> P
 @one_line_errors
 def main(argv: list[str] | None = None) -> list[Path]:
     """The command line: PUBLISHED OUT.safetensors [--flag value …]."""
-    return convert(parse(Options, argv, "python -m glcic.convert", __doc__))
+    return convert(read_convert(argv, __doc__))
 
 
 if __name__ == "__main__":

@@ -3,26 +3,31 @@
 python -m glcic.evaluate --weights WEIGHTS --data-dir DIR --mask random
 """
 
+from pathlib import Path
+
 if not __package__:  # run as a file: modules are looked for at the repository's root, not in this folder
     import sys
-    from pathlib import Path
 
     here = Path(__file__).resolve().parent
     sys.path[:] = [str(here.parent), *(entry for entry in sys.path if Path(entry).resolve() != here)]
 
-from dataclasses import dataclass
-from pathlib import Path
+from common.runtime.commands import answer_first, one_line_errors
+from glcic.options import EvaluateOptions as Options
+from glcic.options import read_evaluate
+
+if __name__ == "__main__":  # --help and mistakes in the flags are answered before Paddle is imported, which takes long
+    answer_first(read_evaluate, __doc__)
+
 
 import numpy as np
 
-from common.config import at_least, parse
+from common.config import at_least
 from common.datasets.image_folder import announce
 from common.datasets.paired_images import open_photos
 from common.evaluation import comparison, protocol
 from common.evaluation.perceptual_metrics import PerceptualMetrics
 from common.imaging.transforms import from_network, to_network
 from common.runtime import memory
-from common.runtime.commands import one_line_errors
 from glcic.infer import faster, load
 
 import paddle
@@ -43,16 +48,6 @@ PUBLISHED = [
     ),
     ("the paper", "77.0 % of completed faces judged real", "a user study; it has no table of PSNR or SSIM"),
 ]
-
-
-@dataclass(frozen=True)
-class Options(comparison.Options):
-    """Score a network on a numbered set of masks or on mask files, beside the baselines."""
-
-    # ---- data
-    mask: str = "random"
-    """The masks: center, random, freeform, blocks, regions, noise, area-1-10 … area-50-60, lama-thin, lama-medium,
-    lama-thick, or a folder of mask files."""
 
 
 def evaluate(options: Options) -> dict:
@@ -112,7 +107,7 @@ def complete_all(network, images: np.ndarray, masks: np.ndarray) -> np.ndarray:
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
     """The command line."""
-    options = parse(Options, argv, "python -m glcic.evaluate", __doc__, limit=1, seed=0)
+    options = read_evaluate(argv, __doc__)
     protocol.run(
         options, evaluate, lambda result: protocol.table(result, PUBLISHED),
         lambda result, folder: protocol.write(result, folder, protocol.sheet(result), options.html),

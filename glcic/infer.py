@@ -7,15 +7,21 @@ python -m glcic.infer --weights WEIGHTS --input PHOTO --mask MASK --output OUT.p
 python -m glcic.infer --weights WEIGHTS --input FOLDER --mask random --output FOLDER
 """
 
+from pathlib import Path
+
 if not __package__:  # run as a file: modules are looked for at the repository's root, not in this folder
     import sys
-    from pathlib import Path
 
     here = Path(__file__).resolve().parent
     sys.path[:] = [str(here.parent), *(entry for entry in sys.path if Path(entry).resolve() != here)]
 
+from common.runtime.commands import answer_first, one_line_errors
+from glcic.options import read_infer
+
+if __name__ == "__main__":  # --help and mistakes in the flags are answered before Paddle is imported, which takes long
+    answer_first(read_infer, __doc__)
+
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
@@ -23,12 +29,8 @@ from common.checkpoint.weights import load_trained
 from common.deploy.engine import compile_network
 from common.inpainting import command, pipeline
 from common.inpainting.blending import Blend, BlendChoice, choose
-from common.inpainting.command import CompletionSettings as Options
 from common.inpainting.tiling import WindowMode
-from common.runtime.commands import one_line_errors
-from data import EXAMPLES
 from glcic.model import STRIDE, CompletionNetwork
-from weights import bundled
 
 import paddle
 
@@ -105,7 +107,7 @@ def memory_megabytes(network: CompletionNetwork, photo_pixels: int, windows: lis
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
     """The command line. Exit status 1 if any photo of a folder failed."""
-    options = command.read_options(Options, argv, "glcic", __doc__, bundled, EXAMPLES)
+    options = read_infer(argv, __doc__)
     network = command.open_network(options, load, faster)
 
     def fill(images: list[np.ndarray], masks: list[np.ndarray]) -> list[np.ndarray]:

@@ -4,14 +4,13 @@ A `Layout` is one image's mask, the patch around it, and the patch that the loca
 image. A corner is (top, left).
 """
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from common.errors import UserError
 from common.masks import generators
-
-Placement = Literal["paper", "window", "article", "bounding-box", "freeform"]
+from glcic.config import Placement
 
 
 class Layout(NamedTuple):

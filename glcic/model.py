@@ -1,6 +1,6 @@
 """The three networks of GLCIC: completion, global discriminator, local discriminator (Sec. 3, Tables 1 and 2)."""
 
-from typing import Literal
+from glcic.config import Output
 
 import paddle
 from paddle import nn
@@ -29,8 +29,6 @@ STRIDE = 4  # the bottleneck is a quarter of each side: images must be multiples
 
 # Table 2: outputs of the 5x5, stride-2 convolutions; the local discriminator has the first five.
 DISCRIMINATOR_OUTPUTS = [64, 128, 256, 512, 512, 512]
-
-Output = Literal["sigmoid", "tanh", "clamp"]
 
 
 class ConvBlock(nn.Layer):

@@ -4,10 +4,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from common.config import RunSettings
-from pix2pix.losses import GanMode
-from pix2pix.model import Dropout, Norm, Patch, Upsample
+from common.config import RunSettings, choose
 
+GanMode = Literal["vanilla", "lsgan", "wgan-gp"]
+Norm = Literal["batch", "instance", "instance-affine", "none"]
+Dropout = Literal["paper", "pytorch", "none"]
+Upsample = Literal["output-padding", "zero-pad"]
+Patch = Literal[1, 16, 34, 70, 142, 286]
 Direction = Literal["photo-to-label", "label-to-photo", "grey-to-colour"]
 Objective = Literal["l1", "gan", "cgan", "l1+gan", "l1+cgan"]
 
@@ -165,3 +168,8 @@ PRESETS = {
     "paper-cityscapes": ("the paper's settings for Cityscapes: 256 px, 200 epochs", PAPER_CITYSCAPES),
     "colour": ("the paper's settings for colouring grey photos: 256 px, any image folder", COLOUR),
 }
+
+
+def read_train(argv: list[str] | None, description: str) -> Config:
+    """The command line of `train`: PRESET [--flag value …]."""
+    return choose(PRESETS, argv, "python -m pix2pix.train", description, total_steps=0, base_channels=1)

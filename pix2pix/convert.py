@@ -9,25 +9,31 @@ python -m pix2pix.convert PUBLISHED OUT.safetensors
 | `facades_label2image.t7`, … | phillipi/pix2pix | BGR; decoder before encoder in skips; biases before normalisations |
 """
 
+from pathlib import Path
+
 if not __package__:  # run as a file: modules are looked for at the repository's root, not in this folder
     import sys
-    from pathlib import Path
 
     here = Path(__file__).resolve().parent
     sys.path[:] = [str(here.parent), *(entry for entry in sys.path if Path(entry).resolve() != here)]
 
+from common.runtime.commands import answer_first, one_line_errors
+from pix2pix.options import ConvertOptions as Options
+from pix2pix.options import read_convert
+
+if __name__ == "__main__":  # --help and mistakes in the flags are answered before Paddle is imported, which takes long
+    answer_first(read_convert, __doc__)
+
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import get_args
 
 import numpy as np
 
 from common.checkpoint.weights import build_network
-from common.config import parse
 from common.convert import mapping, own_files
 from common.convert.mapping import TORCH7_PARTS, Tensors, fill, inside, last_part, listing, refuse_strays, shape_of
 from common.errors import UserError
-from common.runtime.commands import next_command, one_line_errors
+from common.runtime.commands import next_command
 from pix2pix import encoding
 from pix2pix.config import Direction
 from pix2pix.model import STRIDED_CONVS, Dropout, Norm, PatchDiscriminator, build_generator
@@ -70,19 +76,6 @@ KNOWN: dict[tuple[Direction, str], tuple[str, ...]] = {
     ),
     ("photo-to-label", "left"): ("sat2map", "cityscapes_image2label", "day2night"),  # night is no label, but B
 }
-
-
-@dataclass(frozen=True)
-class Options(mapping.Options):
-    """Bring published weights over."""
-
-    # ---- model
-    direction: Direction | None = None
-    """What becomes what [none: told by the name of the file if that is a published one, else label-to-photo]"""
-    image_px: int | None = None
-    """Side of the images that the network was trained on [none: 256, and 128 for a U-Net of 7 levels]"""
-    dropout: Dropout | None = None
-    """Where the U-Net drops features, which the file does not tell [none: where its codebase does]"""
 
 
 def convert(options: Options) -> list[Path]:
@@ -441,7 +434,7 @@ def print_next(networks: dict, written: dict[str, Path], direction: Direction, o
 @one_line_errors
 def main(argv: list[str] | None = None) -> list[Path]:
     """The command line: PUBLISHED OUT.safetensors [--flag value …]."""
-    return convert(parse(Options, argv, "python -m pix2pix.convert", __doc__))
+    return convert(read_convert(argv, __doc__))
 
 
 if __name__ == "__main__":

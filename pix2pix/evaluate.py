@@ -5,20 +5,27 @@ python -m pix2pix.evaluate --weights WEIGHTS --data-dir DIR
 python -m pix2pix.evaluate --weights LABEL_TO_PHOTO --segment-with PHOTO_TO_LABEL --data-dir DIR
 """
 
+from pathlib import Path
+
 if not __package__:  # run as a file: modules are looked for at the repository's root, not in this folder
     import sys
-    from pathlib import Path
 
     here = Path(__file__).resolve().parent
     sys.path[:] = [str(here.parent), *(entry for entry in sys.path if Path(entry).resolve() != here)]
 
+from common.runtime.commands import answer_first, one_line_errors
+from pix2pix.options import EvaluateOptions as Options
+from pix2pix.options import read_evaluate
+
+if __name__ == "__main__":  # --help and mistakes in the flags are answered before Paddle is imported, which takes long
+    answer_first(read_evaluate, __doc__)
+
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from common.config import EvaluateSettings, at_least, parse
+from common.config import at_least
 from common.datasets.image_folder import announce, open_images, readable
 from common.datasets.paired_images import (
     CLASSES,
@@ -32,12 +39,11 @@ from common.datasets.paired_images import (
 )
 from common.errors import UserError
 from common.evaluation import image_metrics, protocol
-from common.evaluation.perceptual_metrics import MetricOptions, PerceptualMetrics
+from common.evaluation.perceptual_metrics import PerceptualMetrics
 from common.imaging.grid import grid
 from common.imaging.transforms import resize
-from common.runtime.commands import one_line_errors
 from pix2pix import encoding
-from pix2pix.infer import Statistics, faster, load, translate
+from pix2pix.infer import faster, load, translate
 
 RANKED_BY = ("pixel_accuracy", "psnr_db")  # the first of these that a set has ranks the checkpoints of a run
 SHOWN = 8
@@ -58,27 +64,6 @@ PUBLISHED_PHOTOS = [
     ("the paper, real photos", 0.80, 0.26, 0.21),
 ]
 SEGMENTATION = ("pixel_accuracy", "class_accuracy", "mean_iou")
-
-
-@dataclass(frozen=True)
-class Options(MetricOptions, EvaluateSettings):
-    """Score networks on held-out pairs."""
-
-    # ---- data
-    weights: tuple[Path, ...]
-    """Weights file that `train` or `convert` wrote; several, of one direction, are scored and shown side by side."""
-    data_dir: Path
-    """Folder or zip with the images to score: Cityscapes, facades, any paired folder, or for grey-to-colour any folder
-    of images."""
-    split: str = "val"
-    limit: int = 500
-    segment_with: Path | None = None
-    """Weights of a photo-to-label network that turns the photos of a label-to-photo one back into labels."""
-
-    # ---- model
-    statistics: Statistics = "paper"
-    """Statistics of batch normalisations: paper takes the image's own, with dropout, as in training (Sec. 3.3), running
-    takes the averages, without dropout."""
 
 
 @dataclass(frozen=True)
@@ -372,7 +357,7 @@ def write(result: dict, folder: Path) -> None:
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
     """The command line."""
-    options = parse(Options, argv, "python -m pix2pix.evaluate", __doc__, limit=1, seed=0)
+    options = read_evaluate(argv, __doc__)
     protocol.run(options, evaluate, table, write)
 
 

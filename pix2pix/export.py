@@ -5,31 +5,26 @@ python -m pix2pix.export --weights WEIGHTS --output FOLDER
 python -m pix2pix.export --weights WEIGHTS --output FOLDER --format onnx
 """
 
+from pathlib import Path
+
 if not __package__:  # run as a file: modules are looked for at the repository's root, not in this folder
     import sys
-    from pathlib import Path
 
     here = Path(__file__).resolve().parent
     sys.path[:] = [str(here.parent), *(entry for entry in sys.path if Path(entry).resolve() != here)]
 
-from dataclasses import dataclass
+from common.runtime.commands import answer_first, one_line_errors
+from pix2pix.options import ExportOptions as Options
+from pix2pix.options import read_export
 
-from common.config import ExportSettings
+if __name__ == "__main__":  # --help and mistakes in the flags are answered before Paddle is imported, which takes long
+    answer_first(read_export, __doc__)
+
+
 from common.deploy import export as exported
-from common.runtime.commands import one_line_errors
-from pix2pix.infer import Statistics, load, with_own_statistics
+from pix2pix.infer import load, with_own_statistics
 
 import paddle
-
-
-@dataclass(frozen=True)
-class Options(ExportSettings):
-    """Write the generator as a Paddle Inference or ONNX model and compare it with the original."""
-
-    # ---- model
-    statistics: Statistics = "paper"
-    """Statistics of batch normalisations: paper takes each image's own, running takes the averages of training; an
-    exported model has no dropout in either."""
 
 
 def export(options: Options) -> float | None:
@@ -49,7 +44,7 @@ def export(options: Options) -> float | None:
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
     """The command line."""
-    exported.command(Options, argv, "pix2pix", __doc__, export)
+    exported.command(read_export(argv, __doc__), export)
 
 
 if __name__ == "__main__":

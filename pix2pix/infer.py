@@ -7,22 +7,27 @@ python -m pix2pix.infer --weights WEIGHTS --input IMAGE --output OUT.png
 python -m pix2pix.infer --weights WEIGHTS --input FOLDER --output FOLDER
 """
 
+from pathlib import Path
+
 if not __package__:  # run as a file: modules are looked for at the repository's root, not in this folder
     import sys
-    from pathlib import Path
 
     here = Path(__file__).resolve().parent
     sys.path[:] = [str(here.parent), *(entry for entry in sys.path if Path(entry).resolve() != here)]
 
+from common.runtime.commands import answer_first, one_line_errors
+from pix2pix.options import InferOptions as Options
+from pix2pix.options import Size, Statistics, read_infer
+
+if __name__ == "__main__":  # --help and mistakes in the flags are answered before Paddle is imported, which takes long
+    answer_first(read_infer, __doc__)
+
 import contextlib
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Literal
+from dataclasses import replace
 
 import numpy as np
 
 from common.checkpoint.weights import load_trained
-from common.config import InferSettings, parse
 from common.deploy.engine import compile_network
 from common.errors import UserError
 from common.imaging.folders import find_images
@@ -30,7 +35,6 @@ from common.imaging.io import read_image
 from common.imaging.transforms import resize
 from common.inpainting import demo, folder_run, photos
 from common.runtime import memory
-from common.runtime.commands import one_line_errors
 from common.runtime.device import describe, open_device
 from data import EXAMPLES
 from pix2pix import encoding
@@ -40,25 +44,7 @@ from weights import bundled
 import paddle
 from paddle import nn
 
-Statistics = Literal["paper", "running"]
-Size = Literal["trained", "full"]
 SMALL_PX = 32  # below this an image is as good as nothing to a network that halves it five times
-
-
-@dataclass(frozen=True)
-class Options(InferSettings):
-    """Translate one image, or a folder of them."""
-
-    # ---- data
-    half: Literal["whole", "left", "right"] = "whole"
-    """Half of each image to take, for pairs that stand side by side in one file."""
-
-    # ---- model
-    statistics: Statistics = "paper"
-    """Statistics of batch normalisations: paper takes the image's own, with dropout, as in training (Sec. 3.3), running
-    takes the averages, without dropout."""
-    size: Size = "trained"
-    """Size at which the network sees the image: the one it was trained on, or the image's full size."""
 
 
 def load(weights: str | Path) -> nn.Layer:
@@ -243,14 +229,12 @@ def translate_examples(options: Options) -> int:
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
     """The command line. Exit status 1 if any image of a folder failed."""
-    options = parse(Options, argv, "python -m pix2pix.infer", __doc__, seed=0)
-    files = [options.weights] if options.weights else []
-    options = demo.fill(options, "pix2pix", bundled, input=EXAMPLES, half="whole")
-    folder_run.check_places(options.input, options.output)
+    options = read_infer(argv, __doc__)
     place = open_device(options.device, options.disable_cpu_layers)
     print(describe(place))
     if options.demo:
-        failed = sum(translate_examples(replace(options, weights=file)) for file in files or bundled("pix2pix"))
+        files = [options.weights] if options.weights else bundled("pix2pix")
+        failed = sum(translate_examples(replace(options, weights=file)) for file in files)
         if failed:
             raise SystemExit(1)
         return

@@ -1,11 +1,9 @@
 """The objectives of pix2pix (Sec. 3.1), one function each. G is the generator, D the discriminator, y the truth."""
 
-from typing import Literal
+from pix2pix.config import GanMode
 
 import paddle
 from paddle.nn import functional
-
-GanMode = Literal["vanilla", "lsgan", "wgan-gp"]
 
 
 def l1_loss(fake, real):

@@ -2,14 +2,11 @@
 
 from typing import Literal
 
+from pix2pix.config import Dropout, Norm, Patch, Upsample
+
 import paddle
 from paddle import nn
 from paddle.nn import functional
-
-Norm = Literal["batch", "instance", "instance-affine", "none"]
-Dropout = Literal["paper", "pytorch", "none"]
-Upsample = Literal["output-padding", "zero-pad"]
-Patch = Literal[1, 16, 34, 70, 142, 286]
 
 STRIDED_CONVS = {16: 1, 34: 2, 70: 3, 142: 4, 286: 5}  # by the side of the patch that one output judges
 

@@ -5,26 +5,31 @@ python -m pix2pix.train quick
 python -m pix2pix.train cpu --data-dir DIR --direction label-to-photo
 """
 
+from pathlib import Path
+
 if not __package__:  # run as a file: modules are looked for at the repository's root, not in this folder
     import sys
-    from pathlib import Path
 
     here = Path(__file__).resolve().parent
     sys.path[:] = [str(here.parent), *(entry for entry in sys.path if Path(entry).resolve() != here)]
 
+from common.runtime import commands
+from pix2pix.config import Config, read_train
+
+if __name__ == "__main__":  # --help and mistakes in the flags are answered before Paddle is imported, which takes long
+    commands.answer_first(read_train, __doc__)
+
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
 from common import config, errors
 from common.datasets import image_folder, loader, paired_images
 from common.imaging import io
-from common.runtime import commands, device, distributed, optim
+from common.runtime import device, distributed, optim
 from common.training import gan_log, preparation, run
 from data.synthetic import write_streets as draw_images
 from pix2pix import encoding, evaluate, infer, losses, model
-from pix2pix.config import PRESETS, Config
 
 import paddle
 
@@ -258,7 +263,7 @@ def example(weights: Path, data_dir: Path, cfg: Config) -> str:
 def main(argv: list[str] | None = None) -> Path:
     """The command line: PRESET [--flag value …]."""
     # 0 steps: as many as the epochs make
-    cfg = config.choose(PRESETS, argv, "python -m pix2pix.train", __doc__, total_steps=0, base_channels=1)
+    cfg = read_train(argv, __doc__)
     weights = train(cfg)
     if distributed.rank():
         return weights

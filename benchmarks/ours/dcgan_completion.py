@@ -11,8 +11,8 @@ from common.cpu_layers.layers import accelerate
 from common.deploy.engine import compile_network
 from common.imaging.transforms import to_network
 from dcgan_completion.config import PRESETS
-from dcgan_completion.search import PRESETS as SEARCHES
 from dcgan_completion.search import rng, search, start
+from dcgan_completion.search_settings import PRESETS as SEARCHES
 from dcgan_completion.train import build, sample_maker, train_step
 
 import paddle

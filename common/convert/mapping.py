@@ -7,13 +7,12 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-import tyro
 
 from common.checkpoint.tensors import load_network
 from common.checkpoint.weights import plan_network, save_published
+from common.convert.options import ConvertSettings
 from common.convert.tensorflow_checkpoints import checkpoint_files, checkpoint_in, is_checkpoint, read_checkpoint
 from common.convert.torch_files import read_published, weights_file_in
 from common.errors import UserError
@@ -30,19 +29,6 @@ TORCH7_PARTS = {*NORM, "running_std"}  # what else Torch7 saves of a layer are g
 
 
 @dataclass(frozen=True)
-class Options:
-    """Bring published weights over."""
-
-    # ---- data
-    published: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="PUBLISHED")]
-    """Published weights: a .pth, .pt, .pdparams, .t7 or .safetensors file, a TensorFlow checkpoint (or one of its
-    files), or a folder that holds one of these."""
-    output: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT.safetensors")]
-    """The .safetensors file to write; where a paper keeps the discriminator apart, it goes to
-    OUT-discriminator.safetensors."""
-
-
-@dataclass(frozen=True)
 class Source:
     """What is known of a codebase beside its tensors."""
 
@@ -53,7 +39,7 @@ class Source:
 # ---- reading
 
 
-def published_file(options: Options, others: str = "", beside: Iterable[Path] = ()) -> Path:
+def published_file(options: ConvertSettings, others: str = "", beside: Iterable[Path] = ()) -> Path:
     """The weights file that the options name, or that their folder holds; checks the output too.
 
     Args:

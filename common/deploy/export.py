@@ -16,12 +16,11 @@ import numpy as np
 from common.checkpoint.atomic import replace_whole
 from common.checkpoint.paddle_files import SUFFIX
 from common.checkpoint.weights import read_weights, save_tensors, weights_file
-from common.config import ExportFormat, ExportSettings, parse
+from common.config import ExportFormat, ExportSettings
 from common.cpu_layers.layers import equal_layer
 from common.deploy.parameters import write_parameters
 from common.errors import UserError, first_line
 from common.runtime.device import open_device, paddle, writable_home
-from common.runtime.outputs import check_output
 
 from paddle import nn
 
@@ -40,10 +39,8 @@ paddle2onnx.export(model, parameters, made, opset_version=int(opset), verbose=Fa
 """
 
 
-def command(kind: type[ExportSettings], argv: list[str] | None, paper: str, description: str, work: Callable) -> None:
+def command(options: ExportSettings, work: Callable) -> None:
     """The `export` command of a paper, whose work(options) writes the network."""
-    options = parse(kind, argv, f"python -m {paper}.export", description)
-    check_output(options.output)
     open_device(options.device)
     work(options)
 

@@ -3,18 +3,17 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from tqdm import tqdm
 
-from common.config import EvaluateSettings
 from common.datasets.image_folder import announce
 from common.datasets.paired_images import open_photos
 from common.errors import UserError
 from common.evaluation import linear_floors, protocol
 from common.evaluation.mask_files import masks_from_folder
-from common.evaluation.perceptual_metrics import MetricOptions, PerceptualMetrics
+from common.evaluation.options import ScoringSettings
+from common.evaluation.perceptual_metrics import PerceptualMetrics
 from common.imaging.folders import find_images
 from common.imaging.io import read_image, write_image
 from common.imaging.transforms import Crop
@@ -22,31 +21,6 @@ from common.masks import benchmark_sets
 from common.masks.irregular import Shapes
 
 VALIDATION_IMAGES = 100  # on which the linear baselines choose their regularisation
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options(MetricOptions, EvaluateSettings):
-    """The flags that `evaluate` has in every paper that completes images."""
-
-    # ---- data
-    pairs: bool = False
-    """Take the photos of pairs of photo and label (Cityscapes, facades)."""
-    results: tuple[Path, ...] = ()
-    """Folders of images that other methods wrote for this set, named as `--write-inputs` names it; each is a row."""
-    write_inputs: Path | None = None
-    """Folder for the set's images, masks and masked images, for other methods to complete."""
-    references: Path | None = None
-    """Folder of images that FID and KID compare with in place of the originals, cropped alike."""
-    html: bool = False
-    """Write scores.html to the folder too: sortable scores, the worst and the best twenty images."""
-
-    # ---- run
-    baselines: Literal["all", "fast", "none"] = "all"
-    """Baselines to score: fast has Telea, Navier-Stokes, mean colour and membrane; all has biharmonic and PatchMatch
-    too."""
-    linear_floor_images: int = 0
-    """Number of training images on which ridge regression (one fixed mask) and PCA are fitted as baselines; 0 leaves
-    them out."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +77,7 @@ def with_masks(test: EvaluationSet, masks: np.ndarray, kind: str) -> EvaluationS
 def compare(
     test: EvaluationSet,
     completed: dict[str, np.ndarray],
-    options: Options,
+    options: ScoringSettings,
     metrics: PerceptualMetrics,
     data_dir: Path,
     classical: dict[str, np.ndarray] | None = None,
@@ -136,14 +110,14 @@ def compare(
     return result | {"names": test.names, "learned": [*completed], "baselines": [*baselines], "masks_note": test.note}
 
 
-def reference_images(options: Options, test: EvaluationSet) -> Iterator[np.ndarray]:
+def reference_images(options: ScoringSettings, test: EvaluationSet) -> Iterator[np.ndarray]:
     """Streams the reference images, cropped as the set is."""
     dataset = open_photos(options.references, "train", False)
     announce(dataset, options.references, "references")
     return (image for _, image in protocol.cut_each(dataset, test.images.shape[1], test.crop, len(dataset)))
 
 
-def linear_baselines(test: EvaluationSet, data_dir: Path, options: Options) -> dict[str, np.ndarray]:
+def linear_baselines(test: EvaluationSet, data_dir: Path, options: ScoringSettings) -> dict[str, np.ndarray]:
     """Completions by PCA and, where all masks are one, by ridge regression, fitted on the train and val splits."""
     side, count = test.images.shape[1], options.linear_floor_images
     train, held_out = (

@@ -5,7 +5,6 @@ Layers have the names of pytorch-fid and of PaddleGAN, so that both published fi
 """
 
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from common.checkpoint.tensors import load_network
 from common.convert.torch_files import read_published
 from common.errors import UserError
 from common.evaluation.feature_images import resize_clean, resize_legacy, to_batch
+from common.evaluation.options import Resize
 
 import paddle
 import paddle.nn as nn
@@ -20,7 +20,6 @@ import paddle.nn.functional as F
 
 SIDE_PX = 299
 DIMENSIONS = 2048
-Resize = Literal["clean", "legacy"]
 # clean-fid's `clean` takes (level - 128) / 128, as NVIDIA's copy of the network; pytorch-fid 2 level / 255 - 1
 RANGES = {"clean": (resize_clean, 128, 128), "legacy": (resize_legacy, 127.5, 127.5)}
 

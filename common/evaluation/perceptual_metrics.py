@@ -5,8 +5,6 @@ where there is one. Every value comes with one line on how it was taken; what ha
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
@@ -17,24 +15,9 @@ from common.evaluation import distribution_metrics as sets
 from common.evaluation import efficientnet_lite0, image_metrics, perceptual_distance, sliced_wasserstein
 from common.evaluation import inception as inception_v3
 from common.evaluation.feature_images import in_batches
+from common.evaluation.options import MetricOptions
 
 Features = Callable[[list[np.ndarray]], np.ndarray]
-
-
-@dataclass(frozen=True, kw_only=True)
-class MetricOptions:
-    """Flags of all commands that score images."""
-
-    # ---- run
-    perceptual: bool = False
-    """Add KID-Lite0, LPD-Lite0, P-IDS, the sliced Wasserstein distance and, from 176 px on, MS-SSIM."""
-    inception: Path | None = None
-    """File with Inception, which adds FID and KID: pt_inception-2015-12-05 of pytorch-fid, or InceptionV3.pdparams of
-    PaddleGAN."""
-    fid_resize: inception_v3.Resize = "clean"
-    """How FID and KID bring images to 299 px: clean (antialiased, as clean-fid) or legacy (as pytorch-fid)."""
-    lpips_backbone: Path | None = None
-    """File with AlexNet or VGG16 of torchvision, which adds LPIPS; its linear heads are those of the package lpips."""
 
 
 class PerceptualMetrics:

@@ -35,6 +35,8 @@ ADVICE = {  # how to have kinds read that are passed over on this machine
     **dict.fromkeys((".heic", ".heif", ".hif"), "`pip install pillow-heif` and they are read"),
     ".avif": "Pillow 11.3 or newer reads them",
 }
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}  # of images that are made
+WRITABLE = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")  # of photos, see `photo_file`
 RECORD = ".results.jsonl"  # what `finished` writes in a folder of results
 MEMBER_BYTES = 2**26  # of an image in a zip; more is likelier a decompression bomb
 

@@ -29,9 +29,7 @@ from PIL import Image, ImageCms, TiffImagePlugin, UnidentifiedImageError
 from tqdm import tqdm
 
 from common.errors import UserError, first_line
-from common.imaging.folders import FORMATS, HEIF, why_no_image
-
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
+from common.imaging.folders import FORMATS, HEIF, SUFFIXES, why_no_image
 
 MAX_PIXELS = 200_000_000  # a 200-megapixel image; above it, a decompression bomb is likelier than a photo
 MAX_BYTES = 8 * MAX_PIXELS  # of a file: that image in 16 bit, with alpha, not compressed

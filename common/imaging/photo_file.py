@@ -12,17 +12,17 @@ import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import cv2
 import numpy as np
 from PIL import Image, JpegImagePlugin, PngImagePlugin
 
+from common.config import Format
 from common.errors import UserError
 from common.imaging import io as image_io
+from common.imaging.folders import WRITABLE
 from common.imaging.io import ORIENTATION, Levels, read_bytes, read_levels, to_rgb, to_uint8
 
-WRITABLE = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 JPEG = (".jpg", ".jpeg")
 EIGHT_BITS = (*JPEG, ".bmp", ".ppm", ".webp")
 NO_ALPHA = (*JPEG, ".bmp", ".ppm")
@@ -40,8 +40,6 @@ WIDTH, HEIGHT = 0xA002, 0xA003  # in EXIF
 # Tags of a TIFF that say something of the photo: texts, resolution, EXIF and GPS
 DESCRIBING = {270, 271, 272, 282, 283, 296, 305, 306, 315, 33432, 0x8769, 0x8825, ORIENTATION}
 XMP_SIGN = b"http://ns.adobe.com/xap/1.0/\0"
-
-Format = Literal["png", "keep"]
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,11 @@ An image is uint8 [height, width, 3] in RGB order everywhere outside this module
 """
 
 import math
-from typing import Literal
 
 import cv2
 import numpy as np
 
+from common.config import Crop
 from common.errors import UserError
 from common.imaging.io import MAX_PIXELS
 
@@ -23,8 +23,6 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 ALIGNED = (178, 218)  # width and height of CelebA's aligned images
 SQUARES = {"square178": 178, "center108": 108}  # sides that crops cut from these
-
-Crop = Literal["squash", "square178", "center108", "random160", "center", "random"]
 
 
 def aligned_scale(height: int, width: int) -> float | None:

@@ -8,19 +8,17 @@
 `cv2.seamlessClone` is not used: it shrinks the hole, moves known pixels, and pulls colours from under it.
 """
 
-from typing import Literal, get_args
+from typing import get_args
 
 import cv2
 import numpy as np
 import scipy.sparse
 from scipy.sparse.linalg import splu
 
+from common.config import Blend, BlendChoice
 from common.errors import UserError
 from common.inpainting.baselines import telea
 from common.masks.components import components
-
-Blend = Literal["paste", "feather", "poisson", "telea-poisson"]
-BlendChoice = Literal["paper", "paste", "feather", "poisson", "telea-poisson"]  # `paper` is each paper's own; `choose`
 
 FEATHER_PX = 8  # width of the fade, inside the hole
 BAND_PX = 3  # the width that seamlessClone leaves of its target image inside the hole

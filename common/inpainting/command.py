@@ -1,66 +1,14 @@
 """The `infer` command of the papers that complete photos: its flags, and what it does around a paper's network."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
-from common.config import InferSettings, parse
-from common.imaging.photo_file import Format
-from common.inpainting import demo, folder_run, photos
-from common.inpainting.blending import BlendChoice
+from common.config import InferSettings
+from common.inpainting import demo, photos
 from common.inpainting.mask_source import Masks
-from common.inpainting.tiling import WindowMode, plan
+from common.inpainting.options import CompletionSettings
+from common.inpainting.tiling import plan
 from common.runtime.device import describe, open_device
-
-
-@dataclass(frozen=True)
-class MaskSettings(InferSettings):
-    """The flags of every `infer` command that takes a mask."""
-
-    # ---- data
-    mask: str = "center"
-    """Mask of the missing region: an image (white is missing), a folder of images matched by path or name, or one of
-    center, random, freeform, blocks, regions, noise."""
-    invert_mask: bool = False
-    """Read a mask image the other way round: black is missing."""
-    format: Format = "png"
-    """Format of a folder's results: png, which keeps the known pixels exactly, or keep for each photo's own, JPEG at
-    quality 95 with the photo's chroma."""
-
-    # ---- model
-    blend: BlendChoice = "poisson"
-    """How the prediction joins the photo; poisson was best on validation faces, paper is the paper's own way."""
-
-
-@dataclass(frozen=True)
-class CompletionSettings(MaskSettings):
-    """Complete one photo, or a folder of them."""
-
-    # ---- model
-    window: WindowMode = "auto"
-    """What the network sees: whole is the whole photo, mask a window around each missing region, auto an aligned face
-    as it was cut in training and any other photo by its size."""
-
-    # ---- run
-    batch_size: int = 4
-    """Number of windows computed at once."""
-
-
-def read_options(kind, argv: list[str] | None, paper: str, description: str, bundled, examples: Path, **brought):
-    """The options of a command whose --demo completes the bundled faces, checked before any work.
-
-    Args:
-        kind: a dataclass, see `config.parse`.
-        bundled: see `demo.fill`.
-        examples: folder of the bundled images.
-        brought: further options that --demo sets.
-    """
-    options = parse(kind, argv, f"python -m {paper}.infer", description, batch_size=1, seed=0)
-    faces = {"input": examples / "faces", "mask": str(examples / "masks"), "invert_mask": False}
-    options = demo.fill(options, paper, bundled, **faces, **brought)
-    folder_run.check_places(options.input, options.output, options.mask)
-    return options
 
 
 def open_network(options: InferSettings, load: Callable, faster: Callable):

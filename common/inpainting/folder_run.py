@@ -16,41 +16,17 @@ from tqdm import tqdm
 from common.checkpoint.atomic import replace_whole
 from common.checkpoint.weights import weights_file
 from common.errors import UserError
-from common.imaging.folders import find_images, is_summary, is_zip, same_name, survey
+from common.imaging.folders import find_images, is_summary, same_name, survey
 from common.imaging.io import read_bytes, with_pillow, write_image
-from common.imaging.photo_file import WRITABLE, Format, kept_suffix
+from common.imaging.photo_file import Format, kept_suffix
 from common.inpainting import finished_results
 from common.inpainting.finished_results import digest
+from common.inpainting.options import check_places
 from common.masks.folder import bare_names
-from common.runtime.commands import unpack_command
-from common.runtime.outputs import check_output
 from common.runtime.strict_json import json_text
 
 CHUNK, CHUNK_PIXELS = 16, 5_000_000  # photos of a folder held in memory at once, and their pixels
 SUMMARY = "summary.json"
-
-
-def check_places(source: Path, output: Path, mask: str = "center") -> None:
-    """Refuses an output that cannot be written, or that would overwrite what is read; called before the work.
-
-    Args:
-        source: the photo, or the folder of photos.
-        output: a file if the source is one, else a folder.
-
-    Raises:
-        UserError: see `outputs.check_output`; or the source is not there.
-    """
-    if not source.exists():
-        raise UserError(f"there is no image or folder {source}")
-    if is_zip(source):
-        raise UserError(f"{source} is a zip, which is not read here: `{unpack_command('images', source)}` unpacks it")
-    if not source.is_dir():
-        check_output(output, WRITABLE, [source, Path(mask)])
-        return
-    check_output(output)
-    for place, what in ((source, "photos"), (Path(mask), "masks")):
-        if output.is_dir() and place.is_dir() and output.samefile(place):
-            raise UserError(f"--output {output} is the folder of the {what}, which are never overwritten; name another")
 
 
 def write_result(path: Path, image: np.ndarray) -> None:

@@ -2,15 +2,14 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import cv2
 import numpy as np
 
+from common.config import WindowMode
 from common.imaging.transforms import ALIGNED, SQUARES, Crop, aligned_scale
 from common.masks.components import components
 
-WindowMode = Literal["auto", "whole", "mask"]
 Box = tuple[int, int, int, int]  # top, left, bottom, right; ends excluded
 
 WHOLE_UP_TO = 2  # times the network's size: a photo of this short side is still seen whole

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import scipy  # whose parts are imported when they are used first
 from PIL import Image
-from scipy.ndimage import affine_transform, distance_transform_edt, gaussian_filter
 
 from common.errors import UserError
 from common.imaging.io import decode
@@ -44,7 +44,7 @@ def with_area(mask: np.ndarray, pixels: int) -> np.ndarray:
     """The hole grown or shrunk along its rim to exactly `pixels`: nearest pixels first, ties in reading order."""
     missing = pixels - int(mask.sum())
     inside = missing < 0
-    distance = distance_transform_edt(mask if inside else ~mask).ravel()
+    distance = scipy.ndimage.distance_transform_edt(mask if inside else ~mask).ravel()
     distance[distance == 0] = np.inf  # the other side of the rim
     repaired = mask.copy()
     repaired.ravel()[np.argsort(distance, kind="stable")[: abs(missing)]] = not inside
@@ -253,11 +253,11 @@ def _laid(shape: np.ndarray, height: int, width: int, pixels: float, rng: np.ran
     back = np.linalg.inv(laid)
     padded = np.pad(shape, 3).astype(np.float32)
     if scale > 1:
-        padded = gaussian_filter(padded, 1)  # no steps along the edge
+        padded = scipy.ndimage.gaussian_filter(padded, 1)  # no steps along the edge
     offset = back @ (low + 0.5 - middle) + np.array(padded.shape) / 2 - 0.5
     mask = np.zeros((height, width), bool)
     if (high > low).all():
-        box = affine_transform(padded, back, offset, output_shape=tuple(high - low), order=1)
+        box = scipy.ndimage.affine_transform(padded, back, offset, output_shape=tuple(high - low), order=1)
         mask[low[0] : high[0], low[1] : high[1]] = box >= 0.5
     return mask
 

@@ -130,3 +130,11 @@ def one_line_errors(main):
             raise SystemExit(2) from None
 
     return command
+
+
+def answer_first(read, description: str) -> None:
+    """Has `read(words, description)` look at the process's own command line: it ends here for --help and for mistakes.
+
+    A command calls this above the imports that lead to Paddle, and reads its flags again, for their values, in `main`.
+    """
+    one_line_errors(lambda words: read(words, description))()

@@ -2,7 +2,7 @@
 
 A command makes one call, `device.open_device`, which calls `tune` here. The exception is the number of threads. Paddle
 reads OMP_NUM_THREADS while it is imported, and writes 1 into it if it is not set; convolutions then run on one core.
-So `device` calls `set_threads` just before its own `import paddle`, and a paper's `__init__` imports `device`. Where
+So `device` calls `set_threads` just before its own `import paddle`, and a paper's `__init__` calls it as well. Where
 Paddle was imported before that, it keeps the threads it has, and `device.describe` says so.
 """
 
@@ -31,6 +31,7 @@ def cpu_count() -> int:
         return cores
 
 
+@functools.cache
 def set_threads() -> bool:
     """Gives Paddle, which is about to be imported, every core, unless the user chose. Returns whether it came first."""
     came_first = "paddle" in sys.modules

@@ -126,8 +126,10 @@ def kinds(module, understood):
         return [([name], kind) for name, kind in module.COMMANDS.items()]
     if hasattr(module, "Options"):
         return [([], module.Options)]
-    if hasattr(module, "PRESETS"):
-        return [(["quick"], type(module.PRESETS["quick"][1]))]
+    if hasattr(module, "read_train"):
+        return [(["quick"], module.Config)]
+    if hasattr(module, "read_infer"):
+        return [([], typing.get_type_hints(module.read_infer)["return"])]
     return [([], understood(module.__name__, [])[1])]
 
 

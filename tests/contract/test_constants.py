@@ -327,7 +327,7 @@ TABLES = {
             generator_steps=(1, "Radford et al. 2016: one of each"),
         ),
     },
-    "dcgan_completion.search": {
+    "dcgan_completion.search_settings": {
         "article": SEARCH,
         "bamos": changed(
             SEARCH,

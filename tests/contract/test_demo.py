@@ -17,6 +17,7 @@ from common.errors import UserError
 from common.imaging.folders import find_images
 from common.imaging.io import read_image, write_image
 from common.inpainting import demo
+from common.inpainting.options import fill_demo
 from common.masks.reader import read_mask
 from data import EXAMPLES
 
@@ -120,7 +121,8 @@ def test_own_weights_choose_their_direction(tmp_path):
 def test_what_is_missing_is_named(paper, capsys, tmp_path):
     assert "--weights, --input and --output must be given; or try --demo" in fails(capsys, paper)
     assert "error: --weights must be given" in fails(capsys, paper, "--input", "a.png", "--output", "b.png")
-    assert "error: --input and --output must" in fails(capsys, paper, "--weights", "w.safetensors")
+    (tmp_path / "w.safetensors").write_text("")
+    assert "error: --input and --output must" in fails(capsys, paper, "--weights", tmp_path / "w.safetensors")
 
 
 @pytest.mark.parametrize("paper", PAPERS)
@@ -168,7 +170,7 @@ def test_own_pictures_still_need_no_demo(tmp_path):
         demo: bool = False
 
     options = Options()
-    assert demo.fill(options, "p", lambda paper: 1 / 0, input=Path("other")) is options
+    assert fill_demo(options, "p", lambda paper: 1 / 0, input=Path("other")) is options
 
 
 # ---- weights that come later

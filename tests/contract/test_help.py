@@ -21,8 +21,8 @@ FRAGMENTS = {"of", "for", "to", "by", "in", "on", "with", "from", "at", "as", "i
 
 
 def options(paper: str, verb: str) -> type:
-    module = importlib.import_module(f"{paper}.{verb}")
-    return importlib.import_module(f"{paper}.config").Config if verb == "train" else module.Options
+    module = importlib.import_module(f"{paper}.{'config' if verb == 'train' else 'options'}")
+    return typing.get_type_hints(getattr(module, f"read_{verb}"))["return"]
 
 
 def flags(kind: type) -> dict[str, tuple[str, str]]:

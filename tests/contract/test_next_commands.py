@@ -62,7 +62,7 @@ def small(paper, preset):
 @pytest.fixture
 def quick_search(monkeypatch):
     """Where a paper's evaluation and inference search, they search for three steps."""
-    for name in ("evaluate", "infer"):
+    for name in ("options", "infer"):
         module = importlib.import_module(f"dcgan_completion.{name}")
         few = dataclasses.replace(module.PRESETS["suite"], steps=3)
         monkeypatch.setattr(module, "PRESETS", {**module.PRESETS, "suite": few})

@@ -20,7 +20,7 @@ from common.training.run_folder import read_stats
 
 ROOT = Path(__file__).parents[2]
 PAPERS = sorted(path.parent.name for path in ROOT.glob("*/infer.py"))
-FILES = ["__init__", "config", "model", "losses", "train", "infer", "evaluate", "convert", "export"]
+FILES = ["__init__", "config", "options", "model", "losses", "train", "infer", "evaluate", "convert", "export"]
 VERBS = ["train", "infer", "evaluate", "convert", "export"]
 # Those that README.md lists have a README in Chinese too; a folder that has just been begun need not.
 LISTED = [paper for paper in PAPERS if f"]({paper}/README.md)" in (ROOT / "README.md").read_text(encoding="utf-8")]
@@ -292,11 +292,17 @@ def test_every_verb_runs_as_a_file(paper):
 
 
 def test_every_verb_of_every_paper_begins_alike():
-    """The lines that find the repository's root, in the papers and in the template of the sixth."""
+    """The lines that find the repository's root, and those that answer --help before Paddle is imported; in the papers
+    and in the template of the sixth."""
     files = [ROOT / paper / f"{verb}.py" for paper in PAPERS for verb in VERBS]
     files += [ROOT / f"tests/sixth_paper/{verb}.py.txt" for verb in VERBS]
-    heads = {path: ast.unparse(ast.parse(path.read_text()).body[1]) for path in files}
-    assert len(set(heads.values())) == 1 and "__package__" in heads[files[0]], heads
+    heads = {path: [ast.unparse(node) for node in ast.parse(path.read_text()).body[1:3]] for path in files}
+    assert all(head == heads[files[0]] for head in heads.values()) and "__package__" in heads[files[0]][1], heads
+    for path in files:
+        first = next(node for node in ast.parse(path.read_text()).body[3:] if not isinstance(node, ast.ImportFrom))
+        verb = path.name.partition(".")[0]
+        wanted = f"answer_first(read_{verb}, __doc__)"
+        assert isinstance(first, ast.If) and ast.unparse(first.body[0]).endswith(wanted), path
 
 
 @pytest.mark.medium

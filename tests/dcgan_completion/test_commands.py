@@ -19,7 +19,8 @@ from dcgan_completion import evaluate, export, infer
 from dcgan_completion import train as dcgan_train
 from dcgan_completion.config import TINY
 from dcgan_completion.masks import KINDS, sample_mask
-from dcgan_completion.search import PRESETS, image_rng, search
+from dcgan_completion.search import image_rng, search
+from dcgan_completion.search_settings import PRESETS
 
 import paddle
 

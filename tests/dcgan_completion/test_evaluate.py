@@ -17,7 +17,8 @@ from dcgan_completion import evaluate, infer
 from dcgan_completion import train as dcgan_train
 from dcgan_completion.config import TINY
 from dcgan_completion.masks import sample_mask
-from dcgan_completion.search import PRESETS, Settings, image_rng, search
+from dcgan_completion.search import image_rng, search
+from dcgan_completion.search_settings import PRESETS, Settings
 
 import paddle
 

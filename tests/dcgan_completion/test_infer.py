@@ -17,7 +17,9 @@ from dcgan_completion import train as dcgan_train
 from dcgan_completion.config import TINY
 from dcgan_completion.face import Face
 from dcgan_completion.masks import KINDS, sample_mask
-from dcgan_completion.search import PRESETS, Found, Settings, image_rng, search
+from dcgan_completion.options import EvaluateOptions, InferOptions, parse_search
+from dcgan_completion.search import Found, image_rng, search
+from dcgan_completion.search_settings import PRESETS, Settings
 
 pytestmark = pytest.mark.medium
 
@@ -321,16 +323,16 @@ def test_loaded_networks_are_those_of_training(weights, nets):
 # ---- options
 
 
-@pytest.mark.parametrize("options", [infer.Options, evaluate.Options])
+@pytest.mark.parametrize("options", [InferOptions, EvaluateOptions])
 def test_a_preset_sets_the_flags_of_the_search_and_a_flag_overrides_it(options):
     needed = [
         "--weights",
         "w",
-        *(["--input", "i", "--output", "o"] if options is infer.Options else ["--data-dir", "d"]),
+        *(["--input", "i", "--output", "o"] if options is InferOptions else ["--data-dir", "d"]),
     ]
 
     def read(*flags):
-        return infer.parse(options, [*needed, *flags], "prog", "what it does").search
+        return parse_search(options, [*needed, *flags], "prog", "what it does").search
 
     assert read() == PRESETS["suite"]
     for name, settings in PRESETS.items():

@@ -42,7 +42,7 @@ def main(paper: str, data: str, folder: str, events: str, settings: dict, fault:
 
     train, config = (importlib.import_module(f"{paper}.{name}") for name in ("train", "config"))
     tiny = dataclasses.replace(config.TINY, device="cpu", workers=1, **settings)
-    train.PRESETS = {"quick": ("the harness's", tiny)}
+    config.PRESETS = {"quick": ("the harness's", tiny)}
     follow(note, fault)
     if "kill" in fault:
         fail_at(*POINTS[fault["kill"]], fault.get("after", 0))

@@ -8,6 +8,7 @@ import pytest
 
 from common.checkpoint.weights import read_weights
 from common.convert import mapping
+from common.convert.options import ConvertSettings
 from common.errors import UserError
 
 from paddle import nn
@@ -71,5 +72,5 @@ def test_published_file_is_not_overwritten(tmp_path):
     other.write_bytes(b"x")
     for output in (folder / "a.safetensors", other):
         with pytest.raises(UserError, match="another file"):
-            mapping.published_file(mapping.Options(folder, output), beside=[other])
-    assert mapping.published_file(mapping.Options(folder, tmp_path / "b.safetensors")) == folder / "a.safetensors"
+            mapping.published_file(ConvertSettings(folder, output), beside=[other])
+    assert mapping.published_file(ConvertSettings(folder, tmp_path / "b.safetensors")) == folder / "a.safetensors"

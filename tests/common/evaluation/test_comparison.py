@@ -10,6 +10,7 @@ import pytest
 
 from common.errors import UserError
 from common.evaluation import comparison, protocol, score_page
+from common.evaluation.options import ScoringSettings
 from common.evaluation.perceptual_metrics import PerceptualMetrics
 from common.imaging.io import read_image, write_image
 from common.imaging.transforms import crop_square
@@ -54,7 +55,7 @@ def opened(kind="center", count=6, seed=0):
 
 
 def options(**changes):
-    return comparison.Options(**{"weights": "unused", "data_dir": "unused", "baselines": "fast", **changes})
+    return ScoringSettings(**{"weights": "unused", "data_dir": "unused", "baselines": "fast", **changes})
 
 
 def compared(test, completed, folder=Path("nowhere"), **changes):
