@@ -38,12 +38,13 @@ from common.datasets.paired_images import (
     refuse_withheld,
 )
 from common.errors import UserError
-from common.evaluation import image_metrics, protocol
+from common.evaluation import image_metrics, protocol, score_page
 from common.evaluation.perceptual_metrics import PerceptualMetrics
 from common.imaging.grid import grid
 from common.imaging.transforms import resize
 from pix2pix import encoding
 from pix2pix.infer import faster, load, translate
+from pix2pix.tally import Tally, majority
 
 RANKED_BY = ("pixel_accuracy", "psnr_db")  # the first of these that a set has ranks the checkpoints of a run
 SHOWN = 8
@@ -123,28 +124,6 @@ def ranked_by(scores: dict[str, float]) -> str:
 # ---- the table
 
 
-class Tally:
-    """Sums of one row of the table: a histogram of classes, and the nearness of images."""
-
-    def __init__(self):
-        self.histogram = 0
-        self.nearness = []
-
-    def count(self, truth: np.ndarray, found: np.ndarray) -> None:
-        """Adds one image's class ids."""
-        self.histogram = self.histogram + image_metrics.class_histogram(truth, found)
-
-    def compare(self, truth: np.ndarray, image: np.ndarray) -> None:
-        """Adds one image's L1, PSNR and SSIM."""
-        scores = {"l1_percent": image_metrics.l1(truth, image), "psnr_db": image_metrics.psnr(truth, image)}
-        self.nearness.append({**scores, "ssim": image_metrics.ssim(truth, image)})
-
-    def scores(self) -> dict:
-        """JSON values: score name -> value, or [mean, standard error] where images are averaged."""
-        found = image_metrics.segmentation_scores(self.histogram) if isinstance(self.histogram, np.ndarray) else {}
-        return {**found, **(image_metrics.summarise(self.nearness) if self.nearness else {})}
-
-
 def add_perceptual(rows: dict, metrics: PerceptualMetrics, photos: dict[str, list], data) -> dict[str, dict]:
     """Scores of whole sets by the row's name; those of single images join the rows.
 
@@ -199,7 +178,7 @@ def evaluate(options: Options, segment: Callable[[np.ndarray], np.ndarray] | Non
     shown = {name: [] for name in ("source", *networks, "truth")}
     photos = {name: [] for name in (*networks, "truth")} if measured else {}
     keep = set(np.linspace(0, min(options.limit, len(data)) - 1, SHOWN).astype(int).tolist())
-    classes, scored, frequency = None, 0, 0
+    classes, scored, frequency, extremes = None, 0, 0, []
     for index, item in readable(data, options.limit, "pair"):
         source, target = encoding.as_pair(item, direction)
         if classes is None:  # decided by the first pair
@@ -223,6 +202,8 @@ def evaluate(options: Options, segment: Callable[[np.ndarray], np.ndarray] | Non
         if classes:
             frequency = frequency + np.bincount(truth.ravel(), minlength=256)[: len(CLASSES)]
             add_bars(rows, truth, target, segment, metadata["image_px"])
+        first = next(iter(networks))
+        score_page.keep_extremes(extremes, rows[first].nearness[-1]["psnr_db"], [source, results[first], target])
         if index in keep:
             for name, image in {"source": source, **results, "truth": target}.items():
                 shown[name].append(image)
@@ -247,6 +228,7 @@ def evaluate(options: Options, segment: Callable[[np.ndarray], np.ndarray] | Non
         "rows": {name: (rows[name].scores() if name in rows else {}) | sets.get(name, {}) for name in {**rows, **sets}},
         "metric_notes": metrics.notes,
         "images": shown,
+        "extremes": score_page.extremes_sheet(extremes, ["ours", "truth"]),
     }
 
 
@@ -304,14 +286,6 @@ def black_ignored(label: np.ndarray) -> np.ndarray:
     return np.where(black_is_nearer, VOID, ids).astype(np.uint8)
 
 
-def majority(frequency: np.ndarray) -> Tally:
-    """The row of a network that sees one class everywhere."""
-    tally = Tally()
-    tally.histogram = np.zeros((len(CLASSES), len(CLASSES) + 1), np.int64)
-    tally.histogram[:, int(np.argmax(frequency))] = frequency
-    return tally
-
-
 def table(result: dict) -> str:
     """The result as Markdown tables, with the paper's numbers beside ours."""
     lines = ["{pairs_scored} {split} pairs, {direction} at {image_px} px, statistics: {statistics}".format(**result)]
@@ -350,7 +324,7 @@ def sheet(columns: dict[str, list[np.ndarray]], count: int = SHOWN) -> np.ndarra
 
 
 def write(result: dict, folder: Path) -> None:
-    """Writes scores.json and a sheet of images. Raises UserError if they cannot be written."""
+    """Writes scores.json, images.png and worst_best.jpg. Raises UserError if they cannot be written."""
     protocol.write(result, folder, sheet(result["images"]))
 
 

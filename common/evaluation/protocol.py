@@ -287,7 +287,7 @@ def check_folder(folder: Path | None) -> None:
         check_output(folder / "worst_best.jpg", [".jpg"])
 
 
-NOT_JSON = ("images", "per_image", "names")
+NOT_JSON = ("images", "per_image", "names", "extremes")
 
 
 def write(result: dict, folder: Path, shown: np.ndarray, html: bool = False) -> None:
@@ -305,7 +305,8 @@ def write(result: dict, folder: Path, shown: np.ndarray, html: bool = False) -> 
         replace_whole(folder / "scores.json", lambda temporary: temporary.write_text(text))
         if "per_image" in result:
             replace_whole(folder / "scores.csv", lambda temporary: temporary.write_text(csv_text(result)))
-            extremes = score_page.extremes(result)
+        extremes = score_page.extremes(result) if "per_image" in result else result.get("extremes")
+        if extremes is not None:
             replace_whole(folder / "worst_best.jpg", lambda temporary: write_image(temporary, extremes))
         if html:
             page = score_page.page(result)

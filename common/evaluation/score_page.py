@@ -83,12 +83,32 @@ def extremes(result: dict) -> np.ndarray:
     The input, the row's completion and the truth; chosen by the PSNR inside the mask alone.
     """
     method, order = ranked(result)
-    count = min(EXTREMES, len(order))
-    rows = []
-    for worst, best in zip(order[:count], order[::-1][:count], strict=True):
-        shown = [image for n in (worst, best) for image in _shown(result, n, (method, "truth"))]
-        rows.append([cv2.resize(image, (EXTREME_PX, EXTREME_PX), interpolation=cv2.INTER_AREA) for image in shown])
-    return grid(rows, ["worst", method[:11], "truth", "best", method[:11], "truth"])
+    kept: list[tuple] = []
+    for place, n in enumerate([*order[:EXTREMES], *order[EXTREMES:][-EXTREMES:]]):
+        kept.append((place, _shown(result, n, (method, "truth"))))
+    return extremes_sheet(kept, [method[:11], "truth"])
+
+
+def keep_extremes(kept: list[tuple[float, list]], score: float, images: list[np.ndarray]) -> None:
+    """Adds an image's score and what is to be shown of it to a sorted list of the five lowest and the five highest."""
+    kept.append((score, images))
+    kept.sort(key=lambda each: each[0])
+    del kept[EXTREMES:-EXTREMES]
+
+
+def extremes_sheet(kept: list[tuple[float, list]], titles: list[str]) -> np.ndarray:
+    """Rows of one of the worst, from the worst on, and one of the best, from the best on: uint8 [H, W, 3].
+
+    Args:
+        kept: in the order of their scores; of fewer than ten images some are shown twice.
+        titles: of the images after the first.
+    """
+    count = min(EXTREMES, len(kept))
+    rows = [
+        [cv2.resize(image, (EXTREME_PX, EXTREME_PX), interpolation=cv2.INTER_AREA) for image in [*worst, *best]]
+        for (_, worst), (_, best) in zip(kept[:count], kept[::-1][:count], strict=True)
+    ]
+    return grid(rows, ["worst", *titles, "best", *titles])
 
 
 def _shown(result: dict, n: int, names: tuple[str, ...]) -> list[np.ndarray]:

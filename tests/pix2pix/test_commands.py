@@ -214,6 +214,7 @@ def test_several_weights_stand_side_by_side(weights, streets, tmp_path):
     rows = json.loads((folder / "scores.json").read_text())["rows"]
     assert {"l1", "l1+cgan"} <= rows.keys()
     assert read_image(folder / "images.png").shape[1] == 4 * (256 + 4) + 4
+    assert read_image(folder / "worst_best.jpg").shape[1] == 4 + 6 * 84  # source, ours, truth, twice
 
 
 def test_class_colours_are_recognised_and_others_are_not():

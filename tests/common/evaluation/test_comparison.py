@@ -264,3 +264,13 @@ def test_the_worst_stand_beside_the_best_in_one_small_picture(tmp_path):
     assert (cell(0, 0) == score_page.MASK_COLOUR).all(-1).any()
     protocol.write(result, tmp_path, protocol.sheet(result))
     assert read_image(tmp_path / "worst_best.jpg").shape == picture.shape
+
+
+def test_the_extremes_of_a_stream_are_kept_in_order():
+    kept = []
+    for score in (3, 14, 1, 5, 9, 2, 6, 8, 7, 0, 4, 13, 11, 12, 10):
+        score_page.keep_extremes(kept, score, [np.full((4, 4, 3), 10 * score, np.uint8)])
+    assert [score for score, _ in kept] == [0, 1, 2, 3, 4, 10, 11, 12, 13, 14]
+    picture, step = score_page.extremes_sheet(kept, []), score_page.EXTREME_PX + 4
+    shown = [[int(picture[30 + row * step, 10 + column * step, 0]) for column in (0, 1)] for row in range(5)]
+    assert shown == [[0, 140], [10, 130], [20, 120], [30, 110], [40, 100]]
