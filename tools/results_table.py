@@ -1,4 +1,4 @@
-"""Writes the table of all papers' results into the READMEs, from weights/manifest.json.
+"""Writes the table of all bundled weights and their scores into docs/weights.md, from weights/manifest.json.
 
 python -m tools.results_table
 
@@ -17,14 +17,16 @@ from weights import FOLDER, read_manifest
 ROOT = FOLDER.parent
 BEGIN, END = "<!-- results: python -m tools.results_table -->", "<!-- end of results -->"
 WORDS = {
-    "README.md": {
+    "weights.md": {
+        "readme": "README.md",
         "heads": ("paper", "trained on", "steps, time", "MB", "scores on held-out images", "trained by"),
         "hole_psnr_db": "hole PSNR",
         "pixel_accuracy": "pixel accuracy",
         "mean_iou": "mean IoU",
         "minutes": "{:,} steps, {:.0f} min",
     },
-    "README.zh-CN.md": {
+    "weights.zh-CN.md": {
+        "readme": "README.zh-CN.md",
         "heads": ("论文", "训练数据", "步数与用时", "MB", "未参与训练的图片上的得分", "训练命令"),
         "hole_psnr_db": "缺失区域 PSNR",
         "pixel_accuracy": "像素准确率",
@@ -41,24 +43,24 @@ SHOWN = {"hole_psnr_db": "{:.2f} dB", "pixel_accuracy": "{:.3f}", "mean_iou": "{
 
 @dataclass(frozen=True)
 class Options:
-    """Bring the READMEs up to date with the manifest."""
+    """Bring the pages up to date with the manifest."""
 
     check: bool = False
-    """write nothing; exit status 1 if a README is out of date"""
+    """write nothing; exit status 1 if a page is out of date"""
     folder: Path = ROOT
-    """with the READMEs, and weights/manifest.json below it"""
+    """with docs/weights.md and weights/manifest.json below it"""
 
 
-def table(manifest: dict[str, dict], readme: str) -> str:
-    """The manifest as a Markdown table of this README: a row for each file, by the papers' names."""
-    words = WORDS[readme]
+def table(manifest: dict[str, dict], page: str) -> str:
+    """The manifest as a Markdown table of this page of docs/: a row for each file, by the papers' names."""
+    words = WORDS[page]
     heads = words["heads"]
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     for name, about in sorted(manifest.items(), key=lambda item: (item[1]["paper"], item[0])):
         paper = about["paper"]
         scores = [line for result in about["evaluation"] for line in told_scores(result, words)]
         cells = [
-            f"[{paper}]({paper}/{readme}): `{name}`",
+            f"[{paper}](../{paper}/{words['readme']}): `{name}`",
             about["data"],
             words["minutes"].format(about["steps"], about["wall_minutes"]),
             f"{about['bytes'] / 1e6:.1f}",
@@ -94,7 +96,7 @@ def _shown(form: str, score: float | list[float | None] | None) -> str:
 
 
 def renewed(path: Path, new: str) -> tuple[str, str]:
-    """A README's text, and the same with the new table. Raises UserError for one without the two markers in order."""
+    """A page's text, and the same with the new table. Raises UserError for one without the two markers in order."""
     text = path.read_text(encoding="utf-8")
     head, begin, rest = text.partition(BEGIN)
     _, end, tail = rest.partition(END)
@@ -105,14 +107,14 @@ def renewed(path: Path, new: str) -> tuple[str, str]:
 
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
-    """The command line. Exit status 1 if --check finds a README out of date."""
+    """The command line. Exit status 1 if --check finds a page out of date."""
     options = tyro.cli(Options, args=argv, prog="python -m tools.results_table", description=__doc__)
     manifest = read_manifest(options.folder / "weights")
     if not manifest:
         raise UserError(f"there is no manifest in {options.folder / 'weights'}")
     late = []
     for name in WORDS:
-        path = options.folder / name
+        path = options.folder / "docs" / name
         if not path.exists():
             continue
         before, after = renewed(path, table(manifest, name))
@@ -123,7 +125,7 @@ def main(argv: list[str] | None = None) -> None:
     if options.check and late:
         print(f"out of date: {', '.join(late)}; run python -m tools.results_table")
         raise SystemExit(1)
-    print(f"written: {', '.join(late)}" if late else "the READMEs are up to date")
+    print(f"written: {', '.join(late)}" if late else "the pages are up to date")
 
 
 if __name__ == "__main__":

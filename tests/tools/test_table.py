@@ -1,4 +1,4 @@
-"""The READMEs' table of results: up to date, and a manifest that changed is noticed."""
+"""The table of the bundled weights: up to date, and a manifest that changed is noticed."""
 
 import json
 import shutil
@@ -20,24 +20,25 @@ def status(*arguments):
     return 0
 
 
-def test_the_readmes_are_up_to_date():
+def test_the_pages_are_up_to_date():
     assert status("--check") == 0, "run python -m tools.results_table"
 
 
 @pytest.fixture
 def suite(tmp_path):
-    """READMEs in two languages, and the manifest."""
+    """Pages in two languages, and the manifest."""
     (tmp_path / "weights").mkdir()
+    (tmp_path / "docs").mkdir()
     shutil.copy(weights.FOLDER / weights.MANIFEST, tmp_path / "weights")
     for name in table.WORDS:
         text = f"before\n\n{table.BEGIN}\n{table.END}\n\nafter 之后\n"
-        (tmp_path / name).write_text(text, encoding="utf-8")
+        (tmp_path / "docs" / name).write_text(text, encoding="utf-8")
     return tmp_path
 
 
 def test_a_changed_manifest_is_noticed(suite, capsys):
-    assert status("--check", "--folder", suite) == 1 and "README.md, README.zh-CN.md" in capsys.readouterr().out
-    assert table.BEGIN + "\n" + table.END in (suite / "README.md").read_text()  # --check writes nothing
+    assert status("--check", "--folder", suite) == 1 and "weights.md, weights.zh-CN.md" in capsys.readouterr().out
+    assert table.BEGIN + "\n" + table.END in (suite / "docs/weights.md").read_text()  # --check writes nothing
     assert status("--folder", suite) == status("--check", "--folder", suite) == 0
     manifest = json.loads((suite / "weights/manifest.json").read_text())
     rows = manifest["glcic_faces"]["evaluation"][0]["rows"]
@@ -46,10 +47,10 @@ def test_a_changed_manifest_is_noticed(suite, capsys):
     (suite / "weights/manifest.json").write_text(json.dumps(manifest))
     assert status("--check", "--folder", suite) == 1
     assert status("--folder", suite) == 0
-    text = (suite / "README.md").read_text(encoding="utf-8")
+    text = (suite / "docs/weights.md").read_text(encoding="utf-8")
     (row,) = [line for line in text.splitlines() if "`glcic_faces`" in line]
     assert "hole PSNR 33.33 dB (Telea 11.11 dB)" in row and "| 12,345 steps, 62 min | 1.2 |" in row
-    assert "[glcic](glcic/README.md)" in row and "`python -m glcic.train cpu --data-dir celeba`" in row
+    assert "[glcic](../glcic/README.md)" in row and "`python -m glcic.train cpu --data-dir celeba`" in row
     assert text.startswith("before\n\n" + table.BEGIN) and text.endswith(table.END + "\n\nafter 之后\n")
     assert status("--check", "--folder", suite) == 0
 
@@ -57,14 +58,17 @@ def test_a_changed_manifest_is_noticed(suite, capsys):
 def test_there_is_a_row_for_every_file_and_links_lead_somewhere(suite):
     assert status("--folder", suite) == 0
     for name, words in table.WORDS.items():
-        lines = [line for line in (suite / name).read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+        lines = [
+            line for line in (suite / "docs" / name).read_text(encoding="utf-8").splitlines() if line.startswith("|")
+        ]
         assert lines[0] == "| " + " | ".join(words["heads"]) + " |" and len(lines) == 2 + len(weights.read_manifest())
         for line, (file, about) in zip(
             lines[2:], sorted(weights.read_manifest().items(), key=lambda one: (one[1]["paper"], one[0])), strict=True
         ):
             cells = line.strip("| ").split(" | ")
             assert len(cells) == len(words["heads"]) and f"`{file}`" in cells[0] and all(cells)
-            assert (ROOT / about["paper"] / name).is_file() and f"({about['paper']}/{name})" in cells[0]
+            readme = f"{about['paper']}/{words['readme']}"
+            assert (ROOT / readme).is_file() and f"(../{readme})" in cells[0]
 
 
 def test_scores_stand_beside_the_simple_method():
@@ -73,18 +77,18 @@ def test_scores_stand_beside_the_simple_method():
         "masks": "center",
         "rows": {"ours": {"hole_psnr_db": [20.004, 0.5]}, "Telea": {"hole_psnr_db": [18.996, 0.5]}},
     }
-    words = table.WORDS["README.md"]
+    words = table.WORDS["weights.md"]
     expected = "`center`: hole PSNR 20.00 dB (Telea 19.00 dB)"
     assert table.told_scores(part, words) == [expected]
     assert table.told_scores({"kinds": {"a": part, "b": part}}, words) == [expected, expected]
     labels = {"rows": {"all road": {"mean_iou": 0.02}, "ours": {"mean_iou": 0.2144, "l1_percent": [9.0, 0.1]}}}
     assert table.told_scores(labels, words) == ["mean IoU 0.214 (all road 0.020)"]
-    assert table.told_scores(labels, table.WORDS["README.zh-CN.md"]) == ["平均 IoU 0.214 (全部判为道路 0.020)"]
+    assert table.told_scores(labels, table.WORDS["weights.zh-CN.md"]) == ["平均 IoU 0.214 (全部判为道路 0.020)"]
     assert table.told_scores({"rows": {"ours": {"mean_iou": 0.5}}}, words) == ["mean IoU 0.500"]
 
 
 def test_mistakes_are_one_line(suite, capsys):
-    (suite / "README.md").write_text(f"{table.END} {table.BEGIN}")
+    (suite / "docs/weights.md").write_text(f"{table.END} {table.BEGIN}")
     assert status("--folder", suite) == 2
     told = capsys.readouterr().err
     assert "no place for the table" in told and told.count("\n") == 1
@@ -92,6 +96,6 @@ def test_mistakes_are_one_line(suite, capsys):
     assert status("--folder", suite) == 2 and "no manifest" in capsys.readouterr().err
 
 
-def test_a_readme_that_is_not_there_is_passed_over(suite):
-    (suite / "README.zh-CN.md").unlink()
-    assert status("--folder", suite) == 0 and not (suite / "README.zh-CN.md").exists()
+def test_a_page_that_is_not_there_is_passed_over(suite):
+    (suite / "docs/weights.zh-CN.md").unlink()
+    assert status("--folder", suite) == 0 and not (suite / "docs/weights.zh-CN.md").exists()
