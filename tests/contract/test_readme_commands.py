@@ -76,6 +76,7 @@ WORDS = {
     "CITYSCAPES": "streets",
     "cityscapes": "streets",
     "VOC": "voc",
+    "nvidia_irregular": "irregular",
     "WEIGHTS": "weights.safetensors",
     "…": "weights.safetensors",
     **{name: f"{name}.safetensors" for name in COPIES},
@@ -317,6 +318,7 @@ def drawn(tmp_path_factory):
     mask[320:350, 230:270] = 255
     lines[330:334, 240:260] = 0
     write_image(folder / "hole.png", mask)
+    write_image(folder / "irregular/0.png", mask)
     write_image(folder / "lines.png", lines)
     (folder / "voc/SegmentationClass").mkdir(parents=True)
     (folder / "voc/ImageSets/Segmentation").mkdir(parents=True)
