@@ -55,6 +55,7 @@ NOT_RUN = [
     ("python -m tools.pack_weights", "needs a run of many minutes", "test_weights.py; its flags here"),
     ("python tests/sixth_paper/start.py", "writes into the repository", "test_sixth_paper.py"),
 ]
+OPTIONS = ("Options", "Settings", "Config")  # how the names of dataclasses of flags end
 LAUNCHER_FLAGS = {"--rank", "--nproc_per_node"}  # that the text adds
 LAUNCHER = "python -m paddle.distributed.launch"  # run here in one process; in several by runtime/test_distributed.py
 
@@ -180,8 +181,9 @@ def test_the_table_is_needed():
 
 
 def settings(module) -> set[str]:
-    """Flags of a module's dataclass of options, those of dataclasses inside it with them."""
-    found, kinds = set(), [getattr(module, name) for name in ("Options", "Config") if hasattr(module, name)]
+    """Flags of a module's dataclasses of options, those of dataclasses inside them with them."""
+    kinds = [kind for name, kind in vars(module).items() if name.endswith(OPTIONS) and dataclasses.is_dataclass(kind)]
+    found: set[str] = set()
     while kinds:
         for field in dataclasses.fields(kinds.pop()):
             flag = field.name.replace("_", "-")
@@ -236,9 +238,9 @@ def known_flags(readme: str) -> set[str]:
     """Those of the commands of a paper's folder, or, outside the papers, of all commands."""
     folder = subject(readme)
     known = set(FOREIGN)
-    for name in [folder] if folder in PAPERS else [*PAPERS, "common", "data", "tools", "benchmarks", "."]:
+    for name in [folder] if folder in PAPERS else [*PAPERS, "common", "compare", "data", "tools", "benchmarks", "."]:
         for path in (ROOT / name).glob("*.py"):
-            has_options = re.search(r"^(class|from .* as) (Options|Config)\b", path.read_text(), re.M)
+            has_options = re.search(rf"^(class|from) .*({'|'.join(OPTIONS)})\b", path.read_text(), re.M)
             if path.stem.isidentifier() and has_options:
                 known |= settings(importlib.import_module(f"{name}.{path.stem}".removeprefix("..")))
     return known
