@@ -29,6 +29,7 @@ from common.runtime import distributed, optim, peers, signals
 from common.runtime.device import current_type, paddle
 from common.runtime.device_faults import is_lost
 from common.runtime.memory import is_out_of_memory, size_asked
+from common.training import reference
 from common.training.preparation import traced
 from common.training.run_folder import RunFolder
 
@@ -60,6 +61,7 @@ class Run:
         self.skipped = 0  # batches that were passed over when the run went back, see `_roll_back`
         self.rollbacks = 0  # since the last checkpoint
         self.score: float | None = None  # of the last validation; ranks checkpoints
+        self.reference = reference.open_reference(cfg, paper)  # curves of other seeds, if there are any
         self.stopped_by: int | None = None  # the signal that ended the run early
         self.schedule = cfg  # what `learning_rate` is asked with; its total_steps may be those of an earlier session
         self.scalers = optim.open_scalers(cfg.amp, optimizers)
@@ -329,6 +331,8 @@ class Run:
             raise DivergedError(f"the loss {', '.join(bad)} is no finite number at step {self.step}")
         if means:
             self.files.log(self.step, means)
+            if self.writes and self.reference and (said := reference.report(self.reference, self.step, means)):
+                tqdm.write(said)
             whole = [name for name in means if name not in self._outputs and name.rpartition("_")[0] not in means]
             self._bar.set_postfix({name: f"{means[name]:.4g}" for name in whole}, refresh=False)
 
