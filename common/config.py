@@ -20,6 +20,7 @@ from common.errors import UserError
 
 ExportFormat = Literal["paddle", "onnx", "pdparams"]
 Amp = Literal["off", "float16", "bfloat16"]
+AmpLevel = Literal["O1", "O2"]
 Crop = Literal["squash", "square178", "center108", "random160", "center", "random"]
 Format = Literal["png", "keep"]
 Blend = Literal["paste", "feather", "poisson", "telea-poisson"]
@@ -66,7 +67,10 @@ class RunSettings:
     total_steps: int = 1
     """Number of optimisation steps of the whole run [each paper sets it]"""
     batch_size: int = 1
-    """Number of images per step [each paper sets it]"""
+    """Number of images per update of the weights, of all micro-batches and processes together [each paper sets it]"""
+    accumulate: int = 1
+    """Number of micro-batches that each batch is computed in, one after another, to need less memory; batch norm's
+    statistics are those of each micro-batch [ours]"""
     restart_schedule: bool = False
     """Plan the learning rate anew when a run is resumed with another --total-steps; without this flag it keeps the
     schedule that the run started with, and at its end stays as it is [ours]"""
@@ -98,7 +102,10 @@ class RunSettings:
     disable_cpu_layers: bool = False
     """Use Paddle's stock layers and settings on a CPU, without the equal but faster ones of common/cpu_layers [ours]"""
     amp: Amp = "off"
-    """Automatic mixed precision (O1, GPU only): float16, or bfloat16 where the GPU has it [ours]"""
+    """Automatic mixed precision (GPU only): float16, or bfloat16 where the GPU has it [ours]"""
+    amp_level: AmpLevel = "O1"
+    """Level of mixed precision: O1 computes convolutions and products in 16 bits, O2 all but what needs float32;
+    weights stay float32, and O2 has not been tried on a real GPU [ours]"""
     channels_last: bool = False
     """Let Paddle lay out feature maps as convolutions compute fastest on the GPU (needs --amp float16) [ours]"""
     sync_batch_norm: bool = False
@@ -213,7 +220,7 @@ def choose(
     ask_for_data(config)
     finite(config)
     present(config)
-    every = {"total_steps": 1, "batch_size": 1, "preview_steps": 1}
+    every = {"total_steps": 1, "batch_size": 1, "accumulate": 1, "preview_steps": 1}
     at_least(config, **{**every, "workers": 0, "seed": 0, "save_minutes": 0, "max_minutes": 0, **smallest})
     return config
 

@@ -43,6 +43,7 @@ def learning_rate(step: int, cfg: Config) -> float:
     return cfg.learning_rate * min(1.0, max(1, cfg.total_steps - step) / max(1, cfg.decay_steps))
 
 
+@optim.in_micro_batches
 def train_step(nets: dict, optimizers: dict, x, M, cfg: Config) -> dict:
     """One step of the discriminator D, then one of the generator F (Sec. 3.2).
 
@@ -56,22 +57,24 @@ def train_step(nets: dict, optimizers: dict, x, M, cfg: Config) -> dict:
     F, D = nets["generator"], nets["discriminator"]
     noise = paddle.randn([len(x), F.noise_channels]) if F.noise_channels else None
     context = F.masked(x, M) if D.conditional else None
-    real, predicted = F.target(x), F(x, M, noise)
+    with paddle.set_grad_enabled(cfg.accumulate == 1):  # micro-batches keep no graph for F's update
+        real, predicted = F.target(x), F(x, M, noise)
     log = {}
 
     # D learns to tell the truth from the prediction, real and predicted images in batches of their own.
     real_logits, fake_logits = D(real, context), D(predicted.detach(), context)
     parts = losses.discriminator_loss(real_logits, fake_logits)  # Eq. 2
     log |= gan_log.discriminator_log(parts, real_logits, fake_logits)
-    optim.update(D, optimizers["discriminator"], log["discriminator"])
+    yield D, optimizers["discriminator"], log["discriminator"]
 
     # F learns to predict the truth, and to deceive the D that has just learnt (D6).
+    predicted = predicted if cfg.accumulate == 1 else F(x, M, noise)
     with optim.frozen(D):
         log["adversarial"] = losses.adversarial_loss(D(predicted, context))
     log["reconstruction"] = losses.reconstruction_loss(predicted, real, F.target(M), cfg.known_weight)  # Eq. 1
     weight = cfg.reconstruction_weight  # lambda_rec; lambda_adv is the rest
     joint_loss = weight * log["reconstruction"] + (1 - weight) * log["adversarial"]  # Eq. 3
-    optim.update(F, optimizers["generator"], joint_loss)
+    yield F, optimizers["generator"], joint_loss
     return log
 
 

@@ -44,6 +44,7 @@ def learning_rate(step: int, cfg: Config) -> float:
     return cfg.learning_rate * min(1.0, max(1, cfg.total_steps - step) / max(1, cfg.decay_steps))
 
 
+@optim.in_micro_batches
 def train_step(nets: dict, optimizers: dict, y, z, cfg: Config) -> dict:
     """One step of the discriminator and cfg.generator_steps of the generator, on the same z (D4).
 
@@ -58,20 +59,19 @@ def train_step(nets: dict, optimizers: dict, y, z, cfg: Config) -> dict:
     log = {}
 
     # Real and generated images pass through D in batches of their own.
-    generated = G(z)
+    with paddle.set_grad_enabled(cfg.accumulate == 1):  # micro-batches keep no graph for G's update
+        generated = G(z)
     real_logits, fake_logits = D(y), D(generated.detach())
     parts = losses.discriminator_loss(real_logits, fake_logits)
     log |= gan_log.discriminator_log(parts, real_logits, fake_logits)
-    optim.update(D, optimizers["discriminator"], log["discriminator"])
+    yield D, optimizers["discriminator"], log["discriminator"]
 
     for number in range(cfg.generator_steps):
-        if number:
+        if number or cfg.accumulate > 1:
             generated = G(z)  # the first step's images are still those of this G
         with optim.frozen(D):
             log["generator"] = losses.generator_loss(D(generated))
-        optim.update(G, optimizers["generator"], log["generator"])
-    if "average" in nets:
-        averaging.update_average(nets["average"], G, cfg.average_decay)
+        yield G, optimizers["generator"], log["generator"]
     return log
 
 
@@ -98,6 +98,8 @@ def train(cfg: Config) -> Path:
             optim.set_rate(optimizers, learning_rate(step, training.schedule))
             image, z = device.upload(transforms.to_network(image)), device.upload(z)
             training.record(train_step(nets, optimizers, image, z, cfg))
+            if "average" in nets:
+                averaging.update_average(nets["average"], nets["generator"], cfg.average_decay)
             if training.preview_due():
                 if "average" in nets:
                     settle(nets["average"], cfg.seed)

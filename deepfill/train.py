@@ -44,6 +44,7 @@ def learning_rate(step: int, cfg: Config) -> float:
     return cfg.learning_rate * min(1.0, rising, falling)
 
 
+@optim.in_micro_batches
 def train_step(nets: dict, optimizers: dict, x, mask, edge, plain: bool, cfg: Config) -> dict:
     """One step of the discriminator and one of the generator, on the same images and masks (Sec. 3.4, D7).
 
@@ -57,7 +58,8 @@ def train_step(nets: dict, optimizers: dict, x, mask, edge, plain: bool, cfg: Co
         The losses of this step and what D says of the images, by name.
     """
     G, D = nets["generator"], nets["discriminator"]
-    coarse, refined = G(x, mask, edge)
+    with paddle.set_grad_enabled(cfg.accumulate == 1 or plain):  # micro-batches keep no graph for G's update
+        coarse, refined = G(x, mask, edge)
     completed = x * (1 - mask) + refined * mask
     log = {}
 
@@ -67,14 +69,17 @@ def train_step(nets: dict, optimizers: dict, x, mask, edge, plain: bool, cfg: Co
         real_logits, fake_logits = D(both, *twice).chunk(2)
         parts = losses.discriminator_loss(real_logits, fake_logits)  # Eq. 2: hinge
         log |= gan_log.discriminator_log(parts, real_logits, fake_logits, sigmoid=False)
-        optim.update(D, optimizers["discriminator"], log["discriminator"])
+        yield D, optimizers["discriminator"], log["discriminator"]
+        if cfg.accumulate > 1:
+            coarse, refined = G(x, mask, edge)
+            completed = x * (1 - mask) + refined * mask
 
     log["reconstruction"] = loss = losses.reconstruction_loss(x, coarse, refined, mask, cfg.known_weight)
     if not plain:
         with optim.frozen(D):
             log["adversarial"] = losses.adversarial_loss(D(completed, mask, edge))  # - D(G(z))
         loss = loss + cfg.adversarial_weight * log["adversarial"]
-    optim.update(G, optimizers["generator"], loss)
+    yield G, optimizers["generator"], loss
     return log
 
 

@@ -51,6 +51,7 @@ def learning_rate(step: int, cfg: Config) -> float:
     return cfg.learning_rate * min(1.0, max(1, cfg.total_steps - step) / max(1, cfg.decay_steps))
 
 
+@optim.in_micro_batches
 def train_step(nets: dict, optimizers: dict, x, M_c, P_c, P_d, now: str, cfg: Config) -> dict:
     """Lines 4 to 12 of Algorithm 1, the body of its loop; `train` has the lines around it.
 
@@ -72,27 +73,26 @@ def train_step(nets: dict, optimizers: dict, x, M_c, P_c, P_d, now: str, cfg: Co
 
     if now == "completion":  # line 4: t < T_C
         log["completion"] = losses.completion_loss(C(x, M_c), x, M_c, cfg.reconstruction)  # Eq. 2
-        optim.update(C, optimizers["completion"], log["completion"])  # line 5
+        yield C, optimizers["completion"], log["completion"]  # line 5
     else:  # line 6
-        completed = C(x, M_c) if now == "joint" else complete_fixed(C, x, M_c)
+        with paddle.set_grad_enabled(cfg.accumulate == 1):  # micro-batches keep no graph for line 9
+            completed = C(x, M_c) if now == "joint" else complete_fixed(C, x, M_c)
         fake = model.composite(x, completed.detach(), M_c)
         real_logits = D(x, model.cut_patches(x, P_d, cfg.local_px))
         fake_logits = D(fake, model.cut_patches(fake, P_c, cfg.local_px))
         parts = losses.discriminator_loss(real_logits, fake_logits)  # Eq. 3
         log |= gan_log.discriminator_log(parts, real_logits, fake_logits)
-        optim.update(D, optimizers["discriminator"], log["discriminator"])  # line 8
+        yield D, optimizers["discriminator"], log["discriminator"]  # line 8
 
     if now == "joint":  # line 9: from t = T_C + T_D on C deceives D as well (D4)
+        completed = completed if cfg.accumulate == 1 else C(x, M_c)
         log["completion"] = losses.completion_loss(completed, x, M_c, cfg.reconstruction)
         with optim.frozen(D):
             fake = model.composite(x, completed, M_c)
             fake_logits = D(fake, model.cut_patches(fake, P_c, cfg.local_px))
         log["adversarial"] = losses.adversarial_loss(fake_logits, cfg.minimax)
         joint_loss = log["completion"] + cfg.adversarial_weight * log["adversarial"]  # Eq. 4, alpha (D13)
-        optim.update(C, optimizers["completion"], joint_loss)  # line 10
-
-    if "average" in nets and now != "discriminator":
-        averaging.update_average(nets["average"], C, cfg.average_decay)
+        yield C, optimizers["completion"], joint_loss  # line 10
     return log
 
 
@@ -124,6 +124,8 @@ def train(cfg: Config) -> Path:
             now = phase(step, cfg)
             optim.set_rate(optimizers, learning_rate(step, training.schedule))
             training.record(train_step(nets, optimizers, *to_tensors(batch), now, cfg))
+            if "average" in nets and now != "discriminator":
+                averaging.update_average(nets["average"], nets["completion"], cfg.average_decay)
             if training.preview_due():
                 completed = evaluate.complete_all(network_to_save(nets, batches), *validation)
                 training.note_score(protocol.mean_scores(*validation, completed), score="hole_psnr_db")

@@ -49,6 +49,7 @@ def learning_rate(step: int, total_steps: int, cfg: Config) -> float:
     return cfg.learning_rate * (1 - late / (cfg.decay_epochs + 1))
 
 
+@optim.in_micro_batches
 def train_step(nets: dict, optimizers: dict, x, y, cfg: Config) -> dict:
     """One gradient step on D, then one on G (Sec. 3.3), for every objective of Sec. 4.1.
 
@@ -59,9 +60,9 @@ def train_step(nets: dict, optimizers: dict, x, y, cfg: Config) -> dict:
     Returns:
         The losses of this step and what D says of the images, by name.
     """
-    G, D = nets["generator"], nets.get("discriminator")
-    log = {}
-    fake = G(x)  # once (D9)
+    G, D, log = nets["generator"], nets.get("discriminator"), {}
+    with paddle.set_grad_enabled(cfg.accumulate == 1 or D is None):  # micro-batches keep no graph for G's update
+        fake = G(x)  # once (D9)
 
     if D is not None:  # Eq. 1, or Eq. 2 where D does not see x; the fake is detached, so that G gets no gradient (D1)
         real_logits, fake_logits = D(x, y), D(x, fake.detach())
@@ -69,10 +70,10 @@ def train_step(nets: dict, optimizers: dict, x, y, cfg: Config) -> dict:
         log |= gan_log.discriminator_log(parts, real_logits, fake_logits, sigmoid=cfg.gan_mode == "vanilla")
         loss = log["discriminator"]
         if cfg.gan_mode == "wgan-gp":
-            mix = paddle.uniform([y.shape[0], 1, 1, 1], min=0.0, max=1.0)
-            log["penalty"] = losses.gradient_penalty(D, x, y, fake.detach(), mix)
+            log["penalty"] = losses.gradient_penalty(D, x, y, fake.detach(), paddle.rand([len(y), 1, 1, 1]))
             loss = loss + cfg.penalty_weight * log["penalty"]
-        optim.update(D, optimizers["discriminator"], loss)
+        yield D, optimizers["discriminator"], loss
+        fake = fake if cfg.accumulate == 1 else G(x)
 
     log["l1"] = losses.l1_loss(fake, y)  # Eq. 3
     loss = cfg.l1_weight * log["l1"] if "l1" in cfg.objective else 0
@@ -80,7 +81,7 @@ def train_step(nets: dict, optimizers: dict, x, y, cfg: Config) -> dict:
         with optim.frozen(D):
             log["adversarial"] = losses.adversarial_loss(D(x, fake), cfg.gan_mode)
         loss = loss + log["adversarial"]
-    optim.update(G, optimizers["generator"], loss)
+    yield G, optimizers["generator"], loss
     return log
 
 
@@ -262,8 +263,7 @@ def example(weights: Path, data_dir: Path, cfg: Config) -> str:
 @commands.one_line_errors
 def main(argv: list[str] | None = None) -> Path:
     """The command line: PRESET [--flag value …]."""
-    # 0 steps: as many as the epochs make
-    cfg = read_train(argv, __doc__)
+    cfg = read_train(argv, __doc__)  # 0 steps: as many as the epochs make
     weights = train(cfg)
     if distributed.rank():
         return weights
@@ -271,8 +271,8 @@ def main(argv: list[str] | None = None) -> Path:
     result = evaluate.evaluate(evaluate.Options((weights,), data_dir, limit=FINAL_PAIRS))
     print(evaluate.table(result))
     evaluate.write(result, weights.parent)
-    print(f"\nimages: {weights.parent / 'images.png'}")
-    print(f"\nweights: {weights}\ntranslate an image, this one or your own, with\n  {example(weights, data_dir, cfg)}")
+    print(f"\nimages: {weights.parent / 'images.png'}\n\nweights: {weights}")
+    print(f"translate an image, this one or your own, with\n  {example(weights, data_dir, cfg)}")
     return weights
 
 

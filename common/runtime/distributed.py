@@ -26,6 +26,16 @@ def rank() -> int:
     return int(os.environ.get("PADDLE_TRAINER_ID", "0")) if count() > 1 else 0
 
 
+def check_micro_batches(batch_size: int, accumulate: int) -> None:
+    """Raises UserError if a batch cannot be divided evenly into micro-batches, in each process."""
+    if batch_size % (accumulate * count()):
+        shared = f" in each of {count()} processes" if count() > 1 else ""
+        raise UserError(
+            f"--batch-size {batch_size} cannot be divided evenly into {accumulate} micro-batches{shared}; "
+            f"choose another --accumulate"
+        )
+
+
 @contextlib.contextmanager
 def first_alone() -> Iterator[None]:
     """Process 0 does the body (such as drawing data) before the others, which then find it done."""

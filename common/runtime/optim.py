@@ -2,9 +2,12 @@
 
 import contextlib
 import contextvars
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 
-from common.config import Amp
+import numpy as np
+
+from common.config import Amp, AmpLevel
 from common.errors import UserError
 from common.runtime import distributed
 from common.runtime.device import computes_in, current_type
@@ -22,9 +25,73 @@ def update(network: paddle.nn.Layer, optimizer: paddle.optimizer.Optimizer, loss
 
     Within `mixed_precision` in float16 the loss is scaled, and a step whose gradients overflow is left out.
     """
-    scaler = (_scalers.get() or {}).get(id(optimizer))
     optimizer.clear_grad()
+    _backward(optimizer, loss)
+    _step(network, optimizer)
+
+
+def in_micro_batches(step: Callable) -> Callable:
+    """Has a paper's training step done with its batch in cfg.accumulate equal parts, one after another.
+
+    `step` is a generator and reads like a step with the whole batch: where a network is updated it yields (network,
+    optimizer, loss), and it returns its losses. Up to each such place it is run for all parts in turn, and their mean
+    gradient makes one update. So a part's graph may live until the next update only: what an earlier one has used is
+    computed anew.
+
+    Args:
+        step: called with (networks, optimizers, *batch, cfg). Tensors and arrays among the batch are divided.
+
+    Returns:
+        The function of the same arguments. It returns the means of the losses over the parts, and of values for each
+        image the values of all.
+    """
+
+    @functools.wraps(step)
+    def in_parts(*given) -> dict:
+        count, logs = given[-1].accumulate, []
+        parts = [step(*part) for part in _divide(given, count)]
+        while not logs:
+            for part in parts:
+                try:
+                    network, optimizer, loss = next(part)
+                except StopIteration as end:
+                    logs.append(end.value)
+                    continue
+                if part is parts[0]:
+                    optimizer.clear_grad()
+                _backward(optimizer, loss / count if count > 1 else loss)
+                del loss  # and its graph
+            if not logs:
+                _step(network, optimizer)
+        return logs[0] if count == 1 else {name: _join([log[name] for log in logs]) for name in logs[0]}
+
+    return in_parts
+
+
+def _divide(given: tuple, count: int) -> list[tuple]:
+    """Arguments of a step for each of `count` parts of the batch."""
+    if count == 1:
+        return [given]
+    columns = []
+    for value in given:
+        whole = not isinstance(value, paddle.Tensor | np.ndarray)
+        size = 0 if whole else len(value) // count
+        columns.append([value if whole else value[n * size : (n + 1) * size] for n in range(count)])
+    return list(zip(*columns, strict=True))
+
+
+def _join(values: list[paddle.Tensor]) -> paddle.Tensor:
+    values = [value.detach() for value in values]
+    return paddle.concat(values) if values[0].ndim else paddle.stack(values).mean()
+
+
+def _backward(optimizer: paddle.optimizer.Optimizer, loss) -> None:
+    scaler = (_scalers.get() or {}).get(id(optimizer))
     (scaler.scale(loss) if scaler else loss).backward()
+
+
+def _step(network: paddle.nn.Layer, optimizer: paddle.optimizer.Optimizer) -> None:
+    scaler = (_scalers.get() or {}).get(id(optimizer))
     distributed.average_gradients(network)
     if scaler:
         scaler.step(optimizer)
@@ -75,8 +142,13 @@ def tune_layout(on: bool) -> None:
 
 
 @contextlib.contextmanager
-def mixed_precision(amp: Amp, optimizers: dict, scalers: dict, channels_last: bool = False) -> Iterator[None]:
-    """Within it convolutions and products are computed in `amp`, and `update` scales the losses (O1).
+def mixed_precision(
+    amp: Amp, optimizers: dict, scalers: dict, channels_last: bool = False, level: AmpLevel = "O1"
+) -> Iterator[None]:
+    """Within it convolutions and products are computed in `amp`, and losses are scaled where a network is updated.
+
+    In level O2 all operators are but those that need float32. Parameters stay float32, and are cast where they are
+    used, so that moments and checkpoints are as without it.
 
     Args:
         scalers: of `open_scalers`.
@@ -87,7 +159,7 @@ def mixed_precision(amp: Amp, optimizers: dict, scalers: dict, channels_last: bo
         return
     token = _scalers.set({id(optimizers[name]): scaler for name, scaler in scalers.items()})
     try:
-        with paddle.amp.auto_cast(dtype=amp, level="O1", custom_black_list=IN_FLOAT32):
+        with paddle.amp.auto_cast(dtype=amp, level=level, custom_black_list=IN_FLOAT32):
             if channels_last:
                 tune_layout(True)
             yield

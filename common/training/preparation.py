@@ -36,6 +36,7 @@ def prepare(networks: dict[str, paddle.nn.Layer], cfg) -> dict[str, paddle.nn.La
         UserError: the device, or the number of processes, does not allow it.
     """
     optim.check_amp(cfg.amp)
+    distributed.check_micro_batches(cfg.batch_size, cfg.accumulate)
     if cfg.channels_last:
         optim.check_channels_last(cfg.amp, cfg.to_static)
     if cfg.sync_batch_norm:

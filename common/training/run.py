@@ -188,7 +188,9 @@ class Run:
                 paddle.seed(_step_seed(self.cfg.seed, self.step + self.skipped))
                 with self._half_precision as step_in:  # ended by `record`
                     step_in.enter_context(
-                        optim.mixed_precision(self.cfg.amp, self.optimizers, self.scalers, self.cfg.channels_last)
+                        optim.mixed_precision(
+                            self.cfg.amp, self.optimizers, self.scalers, self.cfg.channels_last, self.cfg.amp_level
+                        )
                     )
                     yield self.step, batch
                 self._compare_rates()
@@ -256,10 +258,11 @@ class Run:
         sizes = f"--batch-size {self.cfg.batch_size}" + (f" and --image-px {side}" if side else "")
         saved = checkpoint_state.newest_state(self.files.checkpoints)
         going_on = f", with --resume {shlex.quote(str(saved))} to go on from there" if saved else ""
+        more = " or raise --accumulate" if self.cfg.batch_size > self.cfg.accumulate else ""
         half = " or add --amp float16" if current_type() != "cpu" and self.cfg.amp == "off" else ""
         return (
             f"memory ran out at step {self.step + 1} of {self.paper} with {sizes}{size_asked(problem)}; lower one of "
-            f"them{half}{going_on}, or stop other programs and start the same command again"
+            f"them{more}{half}{going_on}, or stop other programs and start the same command again"
         )
 
     def _tell_lost(self, problem: BaseException) -> str:

@@ -63,7 +63,7 @@ def test_memory_that_runs_out_in_training(phase, tmp_path, drawn, fake_gpu, monk
     saved = newest_state(tmp_path / "run/checkpoints")
     assert saved.name == f"step_{step:07d}" and f"--resume {saved}" in line
     assert f"ran out at step {step + 1} of glcic with --batch-size 4 and --image-px 32 (" in line
-    assert "MB more were asked for on fake_gpu:0); lower one of them or add --amp float16" in line
+    assert "MB more were asked for on fake_gpu:0); lower one of them or raise --accumulate or add --amp float16" in line
     glcic_train.main([*words, "--batch-size", "2", "--resume", str(saved)])
     assert f"resumed from {saved}, {step} steps done" in capsys.readouterr().out
 

@@ -146,12 +146,13 @@ def final_state(folder):
 
 
 @pytest.mark.medium
-def test_resume_is_exact(faces, tmp_path):
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_resume_is_exact(accumulate, faces, tmp_path):
     """9 steps = 2 + 3 + 2 + 2 in weights and moments, with another network built first and another worker count.
 
     The stops lie in each of the three phases: in the first, one optimiser has not stepped yet.
     """
-    plan = {"total_steps": 9, "completion_steps": 3, "discriminator_steps": 3}
+    plan = {"total_steps": 9, "completion_steps": 3, "discriminator_steps": 3, "accumulate": accumulate}
     glcic_train.train(settings(faces, tmp_path / "whole", **plan, decay_steps=0))
     for stop in (2, 5, 7):
         glcic_train.train(settings(faces, tmp_path / "parts", **{**plan, "total_steps": stop}, decay_steps=0))

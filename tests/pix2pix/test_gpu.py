@@ -34,5 +34,5 @@ def test_a_training_step_equals_the_processors(generator, mode, gpu):
             assert str(net.parameters()[0].place) == str(place)
         batch = encoding.to_networks(source, target, cfg.direction)
         done = pix2pix_train.train_step(nets, optimizers, *batch, cfg)
-        losses.append({name: float(value) for name, value in done.items() if name != "penalty"})
+        losses.append({name: float(value.mean()) for name, value in done.items() if name != "penalty"})
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)

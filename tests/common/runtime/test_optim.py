@@ -104,14 +104,14 @@ def test_scaled_losses_make_the_same_steps_and_overflow_leaves_one_out(monkeypat
     assert abs(layer.weight.item()) > 1e34 and other.weight.item() == 2
 
 
-def test_mixed_precision_asks_for_o1_and_float32_where_squares_overflow(monkeypatch):
+def test_mixed_precision_asks_for_its_level_and_float32_where_squares_overflow(monkeypatch):
     asked = []
     monkeypatch.setattr(paddle.amp, "auto_cast", lambda **asks: asked.append(asks) or contextlib.nullcontext())
-    for amp in ("off", "bfloat16"):
-        with mixed_precision(amp, {}, {}):
+    for amp, level in (("off", "O1"), ("bfloat16", "O1"), ("bfloat16", "O2")):
+        with mixed_precision(amp, {}, {}, level=level):
             pass
-    (asks,) = asked
-    assert asks["dtype"] == "bfloat16" and asks["level"] == "O1" and "square" in asks["custom_black_list"]
+    assert [(asks["dtype"], asks["level"]) for asks in asked] == [("bfloat16", "O1"), ("bfloat16", "O2")]
+    assert all("square" in asks["custom_black_list"] for asks in asked)
 
 
 @pytest.mark.parametrize("amp", ["float16", "bfloat16"])
