@@ -47,13 +47,13 @@ def evaluate(options: Options) -> dict:
     """Completes the images with the network and with the baselines, and scores all alike.
 
     Images are cut and resized to the network's size. `mask` is over the pixels of the hole (the paper's centre: 56 x
-    56 of 128), `image` over the whole image; both score uint8 composites. For centre holes `patch` is over the square
+    56 of 128), `image` over the whole image; both score uint8 composites. For centre masks `patch` is over the square
     that a centre network predicts (64 x 64), ring included, as the paper's table: the network's own prediction there,
     while the classical methods have the photo's own ring.
 
     Returns:
         JSON values: rows (method -> score name -> [mean, standard error]), hole set, SHA-256, counts; under
-        "images" the arrays behind them: truth, holes and each method's completions.
+        "images" the arrays behind them: truth, masks and each method's completions.
     """
     at_least(options, limit=1, seed=0)
     network, metrics = load(options.weights), PerceptualMetrics(options)

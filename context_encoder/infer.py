@@ -77,7 +77,7 @@ def complete(
 
 
 def complete_batch(network, images, masks, blend="poisson", window="auto", batch_size: int = 16, seed: int = 0) -> list:
-    """`complete` for lists of photos and holes."""
+    """`complete` for lists of photos and masks."""
 
     def run(windows: np.ndarray, window_masks: np.ndarray) -> np.ndarray:
         seen = list(zip(windows, window_masks[:, 0] > 0, strict=True))

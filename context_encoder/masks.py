@@ -52,4 +52,4 @@ def sampler(
     if kind == "noise":
         pattern = irregular.noise_pattern(PATTERN_SEED)
         return lambda rng: irregular.noise(image_px, image_px, rng, pattern)
-    raise UserError(f"there are no holes of the kind {kind!r}; choose from {', '.join(get_args(Kind))}")
+    raise UserError(f"there are no masks of the kind {kind!r}; choose from {', '.join(get_args(Kind))}")

@@ -162,7 +162,7 @@ def load_discriminator(path: Path, wanted: dict) -> model.Discriminator:
 
 
 def sample_maker(images, cfg: Config):
-    """(index, rng) -> image uint8 [H, W, 3], hole bool [H, W]."""
+    """(index, rng) -> image uint8 [H, W, 3], mask bool [H, W]."""
     draw_mask = masks.sampler(cfg.mask, cfg.image_px, cfg.overlap_px, cfg.shapes_dir)
 
     def make(index: int, rng: np.random.Generator):

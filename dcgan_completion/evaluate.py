@@ -1,4 +1,4 @@
-"""Scores completion by the paper's table: PSNR with four kinds of holes, beside the classical methods.
+"""Scores completion by the paper's table: PSNR with four kinds of masks, beside the classical methods.
 
 python -m dcgan_completion.evaluate --weights WEIGHTS --data-dir DIR
 """
@@ -49,17 +49,17 @@ PUBLISHED = {"center": (19.4, 21.3), "pattern": (17.4, 19.2), "random80": (22.8,
 
 
 def evaluate(options: Options) -> dict:
-    """Completes the faces with each kind of holes, by the search and by the classical methods, and scores all alike.
+    """Completes the faces with each kind of masks, by the search and by the classical methods, and scores all alike.
 
     Returns:
         JSON values: facts of the weights, the search and the data; `kinds`: name -> `evaluation.scored` of that kind
-        of holes. Under "images" in each of these the arrays behind them: truth, holes and each row's completions.
+        of masks. Under "images" in each of these the arrays behind them: truth, masks and each row's completions.
     """
     at_least(options, limit=1, seed=0)
     scorable = [kind for kind in KINDS if kind not in ("full", LOWRES)]
     for kind in options.mask or [""]:
         if kind not in scorable and not (kind and Path(kind).is_dir()):
-            raise UserError(f"there are no holes of the kind {kind!r} to score; choose from {', '.join(scorable)}")
+            raise UserError(f"there are no masks of the kind {kind!r} to score; choose from {', '.join(scorable)}")
     nets, metrics = load(options.weights), PerceptualMetrics(options)
     nets = nets if options.disable_cpu_layers else faster(nets)
     warn_of_gate(nets.metadata)
@@ -96,7 +96,7 @@ def evaluate(options: Options) -> dict:
 
 
 def fixed_masks(kind: str, count: int, px: int, seed: int) -> np.ndarray:
-    """A numbered set: hole i depends on kind, seed, i and size only. bool [count, px, px]."""
+    """A numbered set: mask i depends on kind, seed, i and size only. bool [count, px, px]."""
     words = (zlib.crc32(kind.encode()), seed)
     return np.stack([sample_mask(kind, px, np.random.default_rng((*words, i, px))) for i in range(count)])
 
@@ -104,7 +104,7 @@ def fixed_masks(kind: str, count: int, px: int, seed: int) -> np.ndarray:
 def search_images(
     nets: Dcgan, images: np.ndarray, masks: np.ndarray, settings: Settings, seed: int, name: str
 ) -> Found:
-    """`search` for images uint8 [N, px, px, 3] and holes bool [N, px, px], with a progress bar."""
+    """`search` for images uint8 [N, px, px, 3] and masks bool [N, px, px], with a progress bar."""
     with progress(f"searching z, {name}") as on_step:
         return search_in_memory(
             nets, to_network(images), masks[:, None].astype(np.float32), settings,
@@ -185,7 +185,7 @@ def _first(result: dict) -> dict:
 
 
 def sheet(result: dict, count: int = 8) -> np.ndarray:
-    """Rows for images spread evenly over the set, the kinds of holes in turn."""
+    """Rows for images spread evenly over the set, the kinds of masks in turn."""
     rows = []
     kinds = list(result["kinds"].values())
     total = len(kinds[0]["images"]["truth"])

@@ -30,7 +30,7 @@ def sample_mask(kind: str, side_px: int, rng: np.random.Generator, scale: float 
         UserError: there is no such kind, or the scale is out of range.
     """
     if kind not in KINDS:
-        raise UserError(f"there are no holes of the kind {kind!r}; choose from {', '.join(KINDS)}")
+        raise UserError(f"there are no masks of the kind {kind!r}; choose from {', '.join(KINDS)}")
     if not 0 < scale <= 0.5:
         raise UserError(f"the scale of the centre hole is {scale}; it must be more than 0 and at most 0.5")
     return KINDS[kind](side_px, rng, scale)

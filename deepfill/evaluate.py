@@ -1,4 +1,4 @@
-"""Scores DeepFill v2 on a numbered set of holes: L1, PSNR and SSIM, beside the classical methods.
+"""Scores DeepFill v2 on a numbered set of masks: L1, PSNR and SSIM, beside the classical methods.
 
 python -m deepfill.evaluate --weights WEIGHTS --data-dir DIR
 
@@ -39,7 +39,7 @@ from deepfill.masks import KINDS
 from deepfill.sketch import edges
 
 BATCH = 8
-OFFICIAL = "official"  # the release's training holes, which the common evaluation sets do not have
+OFFICIAL = "official"  # the release's training masks, which the common evaluation sets do not have
 
 # l1 in percent of the hole, PSNR and SSIM of the composite; or l1 and l2 in percent of the image (the paper).
 PUBLISHED = [
@@ -59,7 +59,7 @@ def evaluate(options: Options) -> dict:
 
     Returns:
         JSON values: rows (method -> score name -> [mean, standard error]), hole set, SHA-256, counts; under
-        "images" the arrays behind them: truth, holes and each method's completions.
+        "images" the arrays behind them: truth, masks and each method's completions.
     """
     at_least(options, limit=1, seed=0)
     networks, metrics = load_all(options.weights), PerceptualMetrics(options)

@@ -167,7 +167,7 @@ def _adam(network: paddle.nn.Layer, cfg: Config) -> paddle.optimizer.Optimizer:
 
 
 def sample_maker(images, cfg: Config):
-    """(index, rng) -> image uint8 [H, W, 3], hole bool [H, W], and sketch bool [H, W] if cfg.guided."""
+    """(index, rng) -> image uint8 [H, W, 3], mask bool [H, W], and sketch bool [H, W] if cfg.guided."""
 
     def make(index: int, rng: np.random.Generator):
         image, lines = images[index], None

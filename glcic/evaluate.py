@@ -1,4 +1,4 @@
-"""Scores a completion network on a numbered set of holes, beside the classical methods.
+"""Scores a completion network on a numbered set of masks, beside the classical methods.
 
 python -m glcic.evaluate --weights WEIGHTS --data-dir DIR --mask random
 """

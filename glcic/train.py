@@ -193,7 +193,7 @@ def load_discriminator(path: Path, cfg: Config) -> model.Discriminator:
 
 
 def sample_maker(images, cfg: Config):
-    """(index, rng) -> image uint8 [H, W, 3], hole bool [H, W], patch corner [2], real corner [2]."""
+    """(index, rng) -> image uint8 [H, W, 3], mask bool [H, W], patch corner [2], real corner [2]."""
 
     def make(index: int, rng: np.random.Generator):
         image = transforms.crop_square(images[index], cfg.crop, cfg.image_px, rng)

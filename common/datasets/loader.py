@@ -28,7 +28,7 @@ def image_order(count: int, seed: int, epoch: int) -> np.ndarray:
 
 
 def sample_rng(seed: int, epoch: int, place: int) -> np.random.Generator:
-    """The chance of one sample (crop, flip, hole), from its epoch and its place in it."""
+    """The chance of one sample (crop, flip, mask), from its epoch and its place in it."""
     return np.random.default_rng((seed, epoch, 1, place))
 
 

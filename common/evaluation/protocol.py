@@ -1,4 +1,4 @@
-"""A numbered set of images and holes, completed by several methods and scored alike: rows, table, sheet, files.
+"""A numbered set of images and masks, completed by several methods and scored alike: rows, table, sheet, files.
 
 A result is a dict of JSON values that `scored` begins; under "images" it holds the arrays that `sheet` shows.
 """
@@ -47,13 +47,13 @@ HIGHER_IS_BETTER = ("psnr", "ssim", "ids")  # parts of the names of scores; of a
 def fixed_set(
     dataset, side_px: int, crop: Crop, kind: str, limit: int, seed: int = 0, shapes: Shapes | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The first `limit` readable images of a set, cropped without chance, with their numbered holes.
+    """The first `limit` readable images of a set, cropped without chance, with their numbered masks.
 
     Args:
         kind, seed, shapes: see `masks.evaluation_masks`.
 
     Returns:
-        (images uint8 [N, side, side, 3], holes bool [N, side, side]).
+        (images uint8 [N, side, side, 3], masks bool [N, side, side]).
 
     Raises:
         UserError: no image can be read, or there are no holes of that kind.

@@ -18,7 +18,7 @@ def show_completed(photos: Path, masks: Path | str, output: Path) -> None:
     """Writes the sheet of completed photos, and says where everything is.
 
     Args:
-        photos, masks: folders of the photos and of their holes.
+        photos, masks: folders of the photos and of their masks.
         output: folder of the results, see `photos.complete_folder`; photos without a result are left out.
     """
     rows = []

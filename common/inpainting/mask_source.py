@@ -1,4 +1,4 @@
-"""Where the holes of photos come from: sampled, one mask file, or a folder of mask files."""
+"""Where the masks of photos come from: sampled, one mask file, or a folder of mask files."""
 
 from functools import partial
 from pathlib import Path
@@ -27,14 +27,14 @@ SAMPLED = {
 
 
 class Masks:
-    """Where the holes of photos come from: sampled, one mask file, or a folder of them, which is read once.
+    """Where the masks of photos come from: sampled, one mask file, or a folder of them, which is read once.
 
     Args:
         mask: one of SAMPLED, an image, or a folder of images; `mask_folder.match_masks` says which is whose.
         source: the photo, or the folder of photos, that is completed.
         output: where results go, so that they are not taken for photos.
         invert_mask: black is hole in an image.
-        seed: of sampled holes.
+        seed: of sampled masks.
 
     Raises:
         UserError: there is no such mask.
@@ -82,7 +82,7 @@ class Masks:
         Args:
             photo: its file.
             image: uint8 [height, width, 3], the photo.
-            index: the photo's place in its folder, for sampled holes.
+            index: the photo's place in its folder, for sampled masks.
 
         Raises:
             UserError: there is no mask for it, or it cannot be read as a hole of this photo.

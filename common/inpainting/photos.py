@@ -22,7 +22,7 @@ NO_SETTINGS = {
     *("device", "disable_cpu_layers", "batch_size", "offsets", "every"),
 }
 
-# Images uint8 [h, w, 3] and holes bool [h, w] of any sizes -> the images completed
+# Images uint8 [h, w, 3] and masks bool [h, w] of any sizes -> the images completed
 Complete = Callable[[list[np.ndarray], list[np.ndarray]], list[np.ndarray]]
 
 

@@ -20,7 +20,7 @@ KINDS = (
 def evaluation_masks(
     kind: str, count: int, height: int, width: int, seed: int = 0, shapes: irregular.Shapes | None = None
 ) -> tuple[np.ndarray, str]:
-    """A numbered set of holes for measuring: hole i depends on the generator's version, kind, seed, i and size only.
+    """A numbered set of masks for measuring: mask i depends on the generator's version, kind, seed, i and size only.
 
     Args:
         kind: `center` (half of each side), `random` (a rectangle anywhere with sides of 3/8 to 1/2 of the image's),
@@ -32,10 +32,10 @@ def evaluation_masks(
         (bool [count, height, width], their `fingerprint`)
 
     Raises:
-        UserError: there is no such kind, or no hole of it fits so small an image.
+        UserError: there is no such kind, or no mask of it fits so small an image.
     """
     if kind not in KINDS:
-        raise UserError(f"there are no holes of the kind {kind!r}; choose from {', '.join(KINDS)}")
+        raise UserError(f"there are no masks of the kind {kind!r}; choose from {', '.join(KINDS)}")
     masks = np.zeros((count, height, width), bool)
     for i in range(count):
         words = [GENERATOR_VERSION, zlib.crc32(kind.encode()), seed, i, height, width]
@@ -44,7 +44,7 @@ def evaluation_masks(
 
 
 def fingerprint(masks: np.ndarray) -> str:
-    """The SHA-256, in hexadecimal, of the packed bits of holes [N, height, width]."""
+    """The SHA-256, in hexadecimal, of the packed bits of masks [N, height, width]."""
     return hashlib.sha256(np.packbits(masks.reshape(len(masks), -1), axis=1).tobytes()).hexdigest()
 
 

@@ -1,6 +1,6 @@
 """Holes: samplers and numbered evaluation sets; `mask_reader` reads mask files.
 
-A hole is bool [height, width], True where the image is missing. All chance comes from the generator passed in.
+A mask is bool [height, width], True where the image is missing. All chance comes from the generator passed in.
 """
 
 import math

@@ -1,6 +1,6 @@
 """Holes that are neither rectangles nor strokes: overlapping blocks, the shapes of objects, thresholded noise.
 
-A hole is bool [height, width], True where the image is missing. All chance comes from the generator passed in.
+A mask is bool [height, width], True where the image is missing. All chance comes from the generator passed in.
 Outlines come from arithmetic, not from a drawing library, so that no version of one can change a hole.
 """
 

@@ -1,6 +1,6 @@
 """Mask files as people draw them, read with the photo at hand; what can be read in two ways is shown, not guessed.
 
-A hole is bool [height, width], True where the photo is missing.
+A mask is bool [height, width], True where the photo is missing.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""The paper's table: which pixels each figure is of, worked out here, and which holes and images it is about."""
+"""The paper's table: which pixels each figure is of, worked out here, and which masks and images it is about."""
 
 import hashlib
 import json
@@ -162,7 +162,7 @@ def test_the_table_names_hole_patch_and_image_and_the_papers_row(weights, folder
     assert f"SHA-256 {sha256(np.repeat(center(32, 2)[None], 6, axis=0))[:16]}" in told and "6 unsplit images" in told
 
 
-# ---- other holes
+# ---- other masks
 
 
 @pytest.mark.parametrize("kind", ["blocks", "regions", "noise", "random", "freeform", "area-20-30"])

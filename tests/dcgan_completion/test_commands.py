@@ -448,8 +448,8 @@ def test_evaluate_mistakes(capsys, weights, faces, tmp_path):
     start = ("--weights", weights, "--data-dir", faces, *FEW)
     for kind in ("stars", "full", "lowres"):
         line = fails(capsys, evaluate.main, *start, "--mask", "half", kind)
-        assert f"no holes of the kind '{kind}'" in line and line.endswith("grid, pattern, freeform")
-    assert "no holes of the kind ''" in fails(capsys, evaluate.main, *start, "--mask")
+        assert f"no masks of the kind '{kind}'" in line and line.endswith("grid, pattern, freeform")
+    assert "no masks of the kind ''" in fails(capsys, evaluate.main, *start, "--mask")
     assert "--limit 0" in fails(capsys, evaluate.main, *start, "--limit", "0")
     line = fails(capsys, evaluate.main, "--weights", weights, "--data-dir", tmp_path / "nowhere")
     assert "nowhere" in line and "data.prepare" in line

@@ -1,4 +1,4 @@
-"""The paper's table: which holes and faces it is about, and that its figures are those of the images, worked out
+"""The paper's table: which masks and faces it is about, and that its figures are those of the images, worked out
 here. And the gate: what a generator must do better than."""
 
 import dataclasses
@@ -94,7 +94,7 @@ def psnr(truth, made):
     return 10 * np.log10(255**2 / ((truth.astype(np.float64) - made) ** 2).mean())
 
 
-# ---- holes and faces
+# ---- masks and faces
 
 
 def test_a_hole_set_depends_on_kind_seed_and_place_alone():

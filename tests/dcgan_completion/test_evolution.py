@@ -12,7 +12,7 @@ GAP, HEAD = 4, 20  # of a sheet, in pixels
 
 
 def searched(images=2, frames=11, side=16, seed=0):
-    """Images, holes, frames and steps, all of chance."""
+    """Images, masks, frames and steps, all of chance."""
     rng = np.random.default_rng(seed)
     image = rng.integers(0, 256, (images, side, side, 3), dtype=np.uint8)
     mask = rng.random((images, side, side)) < 0.4

@@ -166,7 +166,7 @@ def test_a_hole_of_another_size(nets):
         infer.complete(nets, photo(50, 40), masks_in(40, 50, (3, 3, 9, 9)), FEW)
 
 
-# ---- holes by name
+# ---- masks by name
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("full", "lowres")])

@@ -79,7 +79,7 @@ def naive(features, mask, fuse=True, normalise="patch", downsample="two-step"):
 
 
 def scene(height, width, seed=0, channels=3):
-    """Two feature maps that are half zero, as after a ReLU, and different holes of four times their size."""
+    """Two feature maps that are half zero, as after a ReLU, and different masks of four times their size."""
     rng = np.random.default_rng(seed)
     features = np.maximum(rng.normal(size=(2, channels, height, width)), 0) * 0.4
     mask = np.zeros((2, 1, 4 * height, 4 * width))

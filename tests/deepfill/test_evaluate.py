@@ -1,4 +1,4 @@
-"""Which images and holes are scored, by which method, and that every figure is what the completed images say."""
+"""Which images and masks are scored, by which method, and that every figure is what the completed images say."""
 
 import hashlib
 import json
@@ -76,7 +76,7 @@ def result_of(path, folder, **options):
     return evaluate.evaluate(evaluate.Options((path,), folder, baselines="fast", **options))
 
 
-# ---- holes
+# ---- masks
 
 
 @pytest.mark.parametrize("kind", ["freeform", "random", "center", "noise", *BANDS])
@@ -114,7 +114,7 @@ def test_the_releases_holes_are_a_numbered_set_of_their_own(weights, folder):
 
 
 def test_no_such_holes(weights, folder):
-    with pytest.raises(UserError, match="no holes of the kind 'stars'"):
+    with pytest.raises(UserError, match="no masks of the kind 'stars'"):
         result_of(weights["plain"], folder, mask="stars")
 
 

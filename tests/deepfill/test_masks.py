@@ -1,4 +1,4 @@
-"""Training holes: shares, sizes and places against the published code's numbers, brushes against plain geometry."""
+"""Training masks: shares, sizes and places against the published code's numbers, brushes against plain geometry."""
 
 import math
 from typing import get_args

@@ -279,7 +279,7 @@ def test_one_hole_for_a_batch():
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_fit_together(preset):
-    """Checked as they are, and one step of their kinds of networks, images and holes in small."""
+    """Checked as they are, and one step of their kinds of networks, images and masks in small."""
     cfg = dataclasses.replace(PRESETS[preset][1], preset=preset, data_dir=Path("somewhere"))
     df_train.check(cfg)
     assert cfg.total_steps > cfg.plain_steps and cfg.total_steps >= cfg.warmup_steps + cfg.decay_steps

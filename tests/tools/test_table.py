@@ -72,7 +72,7 @@ def test_there_is_a_row_for_every_file_and_links_lead_somewhere(suite):
 
 
 def test_scores_stand_beside_the_simple_method():
-    """Of each set of holes, also where an evaluation has several; a mean alone or with its error."""
+    """Of each set of masks, also where an evaluation has several; a mean alone or with its error."""
     part = {
         "masks": "center",
         "rows": {"ours": {"hole_psnr_db": [20.004, 0.5]}, "Telea": {"hole_psnr_db": [18.996, 0.5]}},

@@ -1,4 +1,4 @@
-"""Numbered sets of images and holes, and what is said of several methods that completed them."""
+"""Numbered sets of images and masks, and what is said of several methods that completed them."""
 
 import hashlib
 import json
@@ -32,7 +32,7 @@ class Pictures:
 
 @pytest.fixture
 def result():
-    """Three images with the holes of the kind center, a quarter of each; "ours" is 51 levels off in the hole."""
+    """Three images with the masks of the kind center, a quarter of each; "ours" is 51 levels off in the hole."""
     images, masks = protocol.fixed_set(Pictures(), 32, "center", "center", 3)
     ours = images + masks[..., None].astype(np.uint8) * np.uint8(OFFSET)
     return protocol.scored(images, masks, {"ours": ours, "Telea": images}, "center", 0) | {"split": "val"}
@@ -130,7 +130,7 @@ def test_means_and_standard_errors_over_pictures_that_differ():
 
 
 def test_a_result_says_which_holes():
-    """By the digest of the holes that were filled, be they of a numbered set or a paper's own."""
+    """By the digest of the masks that were filled, be they of a numbered set or a paper's own."""
     images, masks = protocol.fixed_set(Pictures(), 32, "center", "random", 4, seed=7)
     result = protocol.scored(images, masks, {"ours": images}, "random", 7)
     digest = hashlib.sha256(b"".join(np.packbits(mask).tobytes() for mask in masks)).hexdigest()

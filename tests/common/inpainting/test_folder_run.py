@@ -90,7 +90,7 @@ def test_what_a_result_depends_on(tmp_path, capsys, change):
         options["settings"] = {"blend": "poisson"}
     elif change == "seed":
         options["seed"] = 1
-    elif change == "place":  # a photo more, and the others' sampled holes are other ones
+    elif change == "place":  # a photo more, and the others' sampled masks are other ones
         photo(tmp_path / "in/a.png")
         expected = (3, expected[1])
     elif change == "invert":  # of a sampled hole nothing is inverted

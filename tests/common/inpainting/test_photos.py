@@ -34,7 +34,7 @@ def drawn_mask(path, shape=(40, 50), value=255):
     return drawn > 0
 
 
-# ---- holes
+# ---- masks
 
 IMAGE = np.zeros((64, 96, 3), np.uint8)
 PHOTO = Path("photos/face.jpg")

@@ -1,4 +1,4 @@
-"""Irregular holes: their fractions over hundreds of draws, object shapes to the pixel, the noise pattern's figures."""
+"""Irregular masks: their fractions over hundreds of draws, object shapes to the pixel, the noise pattern's figures."""
 
 import math
 import os
