@@ -4,7 +4,6 @@ python -m tools.seeds glcic quick --seeds 3
 """
 
 import importlib
-import json
 import platform
 import signal
 import subprocess
@@ -17,7 +16,7 @@ from typing import Annotated
 
 import tyro
 
-from common.config import at_least
+from common.config import parse
 from common.errors import UserError
 from common.runtime.commands import one_line_errors
 from common.runtime.strict_json import json_text
@@ -26,7 +25,7 @@ from common.training.run_folder import read_stats
 
 ROOT = Path(__file__).resolve().parents[1]
 LONGEST_SECONDS = 3600  # of one run
-BEGIN, END = "<!-- band: python -m tools.seeds {paper} {preset} -->", "<!-- end of band -->"
+BEGIN, END = "<!-- band: python -m tools.seeds PAPER PRESET -->", "<!-- end of band -->"
 WORDS = {  # page of a paper, in each language -> what stands above the table, and the head of its first column
     "docs/{paper}.md": (
         "Runs of `{preset}` on its drawn images that differed in their seed alone lay in these bands (losses are means "
@@ -111,7 +110,7 @@ def table(made: dict, page: str) -> str:
 
 def write_pages(made: dict, root: Path = ROOT) -> None:
     """Puts the table between its marks in the paper's pages. Raises UserError if a page has none."""
-    begin = BEGIN.format(**made)
+    begin = BEGIN.replace("PAPER", made["paper"]).replace("PRESET", made["preset"])
     for page in WORDS:
         path = root / page.format(**made)
         before, mark, rest = path.read_text(encoding="utf-8").partition(begin)
@@ -123,8 +122,7 @@ def write_pages(made: dict, root: Path = ROOT) -> None:
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
     """The command line: PAPER PRESET [--seeds N]."""
-    options = tyro.cli(Options, args=argv, prog="python -m tools.seeds", description=__doc__)
-    at_least(options, seeds=2)
+    options = parse(Options, argv, "python -m tools.seeds", __doc__, seeds=2)
     try:
         config = importlib.import_module(f"{options.paper}.config")
         cfg = config.read_train([options.preset], "")
@@ -149,7 +147,7 @@ def main(argv: list[str] | None = None) -> None:
         "curves": reference.collect(runs, steps),
     }
     output = options.output or ROOT / options.paper / reference.FILE
-    output.write_text(json.dumps(json.loads(json_text(made)), indent=1) + "\n")
+    output.write_text(json_text(made, indent=1) + "\n")
     if options.output is None:
         write_pages(made)
     print(f"written: {output}")

@@ -16,17 +16,18 @@ from common.runtime import device
 
 ROOT = Path(__file__).parents[2]
 MODULES = {path.parent.name: importlib.import_module(f"{path.parent.name}.train") for path in ROOT.glob("*/infer.py")}
-ALL = [(paper, preset) for paper in sorted(MODULES) for preset in MODULES[paper].PRESETS]
+CONFIGS = {paper: importlib.import_module(f"{paper}.config") for paper in MODULES}
+ALL = [(paper, preset) for paper in sorted(MODULES) for preset in CONFIGS[paper].PRESETS]
 
 
 def first_of_its_kind(paper: str, preset: str) -> bool:
     """Whether no earlier preset of the paper begins with the same word: quick, cpu, article, paper."""
-    return preset == next(name for name in MODULES[paper].PRESETS if name.split("-")[0] == preset.split("-")[0])
+    return preset == next(name for name in CONFIGS[paper].PRESETS if name.split("-")[0] == preset.split("-")[0])
 
 
 def same_as(paper: str, preset: str) -> str:
     """The first preset that has all settings of this one."""
-    presets = MODULES[paper].PRESETS
+    presets = CONFIGS[paper].PRESETS
     return next(name for name, (_, config) in presets.items() if config == presets[preset][1])
 
 
@@ -73,7 +74,7 @@ def test_a_preset_starts_saves_and_goes_on(paper, preset, data, tmp_path, capsys
     words = [preset, "--data-dir", str(data[paper]), "--run-dir", str(tmp_path), "--device", "cpu"]
     words += ["--batch-size", "1", "--max-minutes", "0.0001"]
     words += SMALLER.get((paper, preset.partition("-")[0]), [])
-    config = MODULES[paper].PRESETS[preset][1]
+    config = CONFIGS[paper].PRESETS[preset][1]
     for step in (1, 2) if first_of_its_kind(paper, preset) else (1,):
         assert read_weights(MODULES[paper].main(words))[1]["step"] == step
         said = capsys.readouterr().out

@@ -11,17 +11,15 @@ from dcgan_completion import losses
 from dcgan_completion import search as searching
 from dcgan_completion.model import Discriminator, Generator, initialise
 from dcgan_completion.search import (
-    PRESETS,
-    Settings,
     adam_step,
     batch_statistics,
-    check,
     hmc_step,
     image_rng,
     nesterov_step,
     objective,
     search,
 )
+from dcgan_completion.search_settings import PRESETS, Settings, check
 
 import paddle
 
