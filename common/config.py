@@ -341,7 +341,7 @@ def present(options) -> None:
     for name, problem in READ.items():
         given = getattr(options, name, None) or ()
         for path in given if isinstance(given, tuple) else (given,):
-            if not path.exists():
+            if not path.exists() and not any(path.parent.glob("*.index")):  # names beside one may be TensorFlow's
                 raise UserError(problem.format(path))
 
 

@@ -48,7 +48,7 @@ class Options:
 
     paper: tyro.conf.Positional[str]
     """Folder of the paper."""
-    preset: tyro.conf.Positional[str]
+    preset_name: tyro.conf.Positional[str]
     """Preset to train, which draws its own images: quick."""
     seeds: int = 3
     """Number of runs, with the seeds 0, 1, 2 …"""
@@ -125,7 +125,7 @@ def main(argv: list[str] | None = None) -> None:
     options = parse(Options, argv, "python -m tools.seeds", __doc__, seeds=2)
     try:
         config = importlib.import_module(f"{options.paper}.config")
-        cfg = config.read_train([options.preset], "")
+        cfg = config.read_train([options.preset_name], "")
     except ModuleNotFoundError:
         raise UserError(f"there is no paper {options.paper}") from None
     steps = sorted(set(options.steps))
@@ -135,11 +135,13 @@ def main(argv: list[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(prefix="seeds-") as temporary:
         for seed in range(options.seeds):
             folder = (options.run_dir or Path(temporary)) / f"{options.paper}_{seed}"
-            runs.append(train_until(options.paper, options.preset, steps[-1], folder.resolve(), "--seed", str(seed)))
-            print(f"{options.paper} {options.preset}, seed {seed}: {runs[-1][steps[-1]]}", flush=True)
+            runs.append(
+                train_until(options.paper, options.preset_name, steps[-1], folder.resolve(), "--seed", str(seed))
+            )
+            print(f"{options.paper} {options.preset_name}, seed {seed}: {runs[-1][steps[-1]]}", flush=True)
     made = {
         "paper": options.paper,
-        "preset": options.preset,
+        "preset": options.preset_name,
         "seeds": list(range(options.seeds)),
         "steps": steps,
         "options": reference.options_of(cfg),
