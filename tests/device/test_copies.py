@@ -5,7 +5,6 @@ from functools import partial
 
 import pytest
 
-from common.config import choose
 from common.training.run import Run
 from tests.device import build
 from tests.device.conftest import train_words
@@ -38,7 +37,7 @@ def copies_per_step(paper, tmp_path, data_dir, device, monkeypatch, **changes) -
     monkeypatch.setattr(Run, "record", counted)
     words = train_words(paper, data_dir=data_dir, run_dir=tmp_path / "run", device=device, total_steps=STEPS, **changes)
     module = importlib.import_module(f"{paper}.train")
-    module.train(choose(module.PRESETS, words, "train", ""))
+    module.train(module.read_train(words, ""))
     steps = [after.since(before)[:2] for before, after in zip(seen, seen[1:], strict=False)]
     return steps[1:]  # the first step is followed by a preview
 
