@@ -28,14 +28,16 @@ import paddle
 SOAK_STEPS, SOAK_FIRST = 2000, 200
 
 
-def soak(training: Training) -> dict:
+def soak(training: Training, soaked: dict[str, dict]) -> None:
     """Memory (bytes) and open files at step SOAK_FIRST and at the end of a long run that saves all the time."""
     with training.process(1.0, watch=100) as leg:
         pass
     expect(leg.status == 0, training.paper, "did not end well:", leg.err[-2000:])
     memory, files = ([int(value) for _, value in leg.events()[word]] for word in ("memory", "files"))
     first = SOAK_FIRST // 100 - 1
-    return {"steps": training.steps, "memory": (memory[first], memory[-1]), "files": files[first:]}
+    result = {"steps": training.steps, "memory": (memory[first], memory[-1]), "files": files[first:]}
+    soaked[training.paper] = result
+    expect(not leaks(result), training.paper, *leaks(result))
 
 
 def random_kills(paper: str, folder: Path, kills: int, steps: int, undisturbed: tuple, rows: dict) -> None:
@@ -114,11 +116,16 @@ def main() -> None:
             problems += tried(interrupt_folder, paper, Path(folder, paper, "photos"), options.folder_kills, folder_rows)
             kept[paper] = keep_kinds(paper, Path(folder, paper, "kinds"))
             problems += [f"{paper}: {kind} {said}" for kind, said in kept[paper].items() if said != "yes"]
-        soaked = {
-            paper: soak(Training(paper, make(Path(folder, paper, "soak")), SOAK_STEPS)) for paper in options.papers
-        }
-    problems += [f"{paper}: {problem}" for paper, result in soaked.items() for problem in leaks(result)]
-    options.output.write_text(document(options, rows, folder_rows, kept, soaked, problems, time.time() - started))
+        soaked = {}
+
+        def write() -> None:
+            text = document(options, rows, folder_rows, kept, soaked, problems, time.time() - started)
+            options.output.write_text(text)
+
+        write()  # what there is already stays if the machine is too slow for the rest
+        for paper in options.papers:
+            problems += tried(soak, Training(paper, make(Path(folder, paper, "soak")), SOAK_STEPS), soaked)
+            write()
     raise SystemExit("\n".join(problems) if problems else 0)
 
 
