@@ -19,6 +19,7 @@ from data.faces import draw_face
 from runs import ROOT, Row, expect
 
 PHOTOS = 8
+RESULTS = "[0-9].png"  # not what DCGAN completion draws of the search, which is of the photos of one command
 SIGNALS = {"SIGKILL": signal.SIGKILL, "Ctrl-C": signal.SIGINT, "SIGTERM": signal.SIGTERM, "SIGHUP": signal.SIGHUP}
 
 
@@ -42,7 +43,7 @@ def interrupt_folder(paper: str, folder: Path, kills: int, rows: dict[str, Row])
     undisturbed = _start(paper, photos, folder / "undisturbed")
     _, told = undisturbed.communicate()
     expect(undisturbed.returncode == 0, paper, "did not complete the folder:", told[-2000:])
-    wanted = {path.name: path.read_bytes() for path in (folder / "undisturbed").glob("*.png")}
+    wanted = {path.name: path.read_bytes() for path in (folder / "undisturbed").glob(RESULTS)}
     for name, number in SIGNALS.items():
         row = rows.setdefault(name, Row())
         row.runs += 1
@@ -54,7 +55,7 @@ def interrupt_folder(paper: str, folder: Path, kills: int, rows: dict[str, Row])
                 row.injected += 1
                 process.send_signal(number)
             process.communicate()
-            found = {path.name: path.read_bytes() for path in output.glob("*.png")}
+            found = {path.name: path.read_bytes() for path in output.glob(RESULTS)}
             torn = [each for each, data in found.items() if wanted[each] != data]
             row.files_lost += len(torn)
             expect(not torn, paper, name, "left results that are not whole:", torn)
@@ -75,9 +76,9 @@ def _start(paper: str, photos: Path, output: Path) -> subprocess.Popen:
 
 def _wait_for_a_result(process: subprocess.Popen, output: Path, rng: random.Random) -> bool:
     """Waits until one more photo is done, and a moment longer; False if the run ended before."""
-    before = len(list(output.glob("*.png")))
+    before = len(list(output.glob(RESULTS)))
     while process.poll() is None:
-        if len(list(output.glob("*.png"))) > before:
+        if len(list(output.glob(RESULTS))) > before:
             time.sleep(rng.uniform(0, 0.3))
             return process.poll() is None
         time.sleep(0.01)
