@@ -341,7 +341,11 @@ def present(options) -> None:
     for name, problem in READ.items():
         given = getattr(options, name, None) or ()
         for path in given if isinstance(given, tuple) else (given,):
-            if not path.exists() and not any(path.parent.glob("*.index")):  # names beside one may be TensorFlow's
+            of_tensorflow = (
+                *path.parent.glob("*.index"),
+                *path.parent.glob("checkpoint*"),
+            )  # where names may be prefixes
+            if not path.exists() and not of_tensorflow:
                 raise UserError(problem.format(path))
 
 

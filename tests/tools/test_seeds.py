@@ -13,7 +13,7 @@ MADE = {
     "steps": [10, 20],
     "curves": {"loss": {"10": [2.0, 1.0], "20": [1.0, 0.0]}, "score": {"20": [3.0, 0.0]}},
 }
-BEGIN = seeds.BEGIN.format(**MADE)
+BEGIN = seeds.BEGIN.replace("PAPER", MADE["paper"]).replace("PRESET", MADE["preset"])
 
 
 def ends(*mean_and_spread):
