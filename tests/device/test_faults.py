@@ -1,6 +1,7 @@
 """Faults of a GPU: memory runs out, answers are zeros, the device is lost. One line, exit status 2, nothing lost."""
 
 import gc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ from tests.device import build
 from tests.device.conftest import train_words
 
 pytestmark = pytest.mark.gpu
+
+BUNDLED = Path(__file__).parents[2] / "weights" / "glcic_faces.safetensors"
 
 
 @pytest.fixture(autouse=True)
@@ -103,7 +106,7 @@ def test_answers_that_are_zeros_are_found_before_anything_is_computed(
         words = train_words("glcic", data_dir=drawn("glcic"), run_dir=tmp_path / "run", device=fake_gpu)
     else:
         words = ["--demo", "--output", tmp_path / "demo"] if module is infer else ["--data-dir", drawn("glcic")]
-        words += ["--device", fake_gpu, "--weights", tmp_path / "none"]
+        words += ["--device", fake_gpu, "--weights", BUNDLED]
     line = fails(capsys, module.main, words)
     assert "computes wrongly: a product is wrong by 37 and a convolution is wrong by 50" in line
     assert "README.md, GPU" in line and not (tmp_path / "run").exists()
