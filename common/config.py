@@ -341,11 +341,7 @@ def present(options) -> None:
     for name, problem in READ.items():
         given = getattr(options, name, None) or ()
         for path in given if isinstance(given, tuple) else (given,):
-            of_tensorflow = (
-                *path.parent.glob("*.index"),
-                *path.parent.glob("checkpoint*"),
-            )  # where names may be prefixes
-            if not path.exists() and not of_tensorflow:
+            if not path.exists() and not [*path.parent.glob("*.index"), *path.parent.glob("checkpoint*")]:  # TensorFlow
                 raise UserError(problem.format(path))
 
 
