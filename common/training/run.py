@@ -69,7 +69,7 @@ class Run:
         self._before: dict = {}  # the progress that was resumed from
         self._data: dict | None = None  # number of images and checksum of their names
         self._sums: dict[str, list[paddle.Tensor]] = {}
-        self._outputs: dict[str, paddle.Tensor] = {}  # the last values that are one for each image
+        self._per_image: set[str] = set()  # names of the values that are one for each image
         self._half_precision = contextlib.ExitStack()  # of the step being done
         self._old_handlers = {}
         self._open()
@@ -322,7 +322,7 @@ class Run:
         self._half_precision.close()
         for name, value in losses.items():
             if value.ndim:
-                self._outputs[name] = value.detach()
+                self._per_image.add(name)
             self._sums.setdefault(name, []).append(value.detach().mean() if value.ndim else value.detach())
 
     def _write_losses(self) -> None:
@@ -336,7 +336,7 @@ class Run:
             self.files.log(self.step, means)
             if self.writes and self.reference and (said := reference.report(self.reference, self.step, means)):
                 tqdm.write(said)
-            whole = [name for name in means if name not in self._outputs and name.rpartition("_")[0] not in means]
+            whole = [name for name in means if name not in self._per_image and name.rpartition("_")[0] not in means]
             self._bar.set_postfix({name: f"{means[name]:.4g}" for name in whole}, refresh=False)
 
     def preview_due(self) -> bool:
