@@ -83,9 +83,7 @@ def train(cfg: Config) -> Path:
         SystemExit: 130, 143 or 129, saved, after Ctrl-C, SIGTERM or SIGHUP.
     """
     check(cfg)
-    print(device.describe(device.open_device(cfg.device, cfg.disable_cpu_layers)))
-    with distributed.first_alone():
-        data_dir = cfg.data_dir or draw_images(Path("runs/drawn_faces"))
+    data_dir = preparation.begin(cfg, draw_images, "runs/drawn_faces")
     images = paired_images.open_photos(data_dir, "train", cfg.pairs)
     image_folder.announce(images, data_dir, "training images")
     nets, optimizers = build(cfg)

@@ -26,7 +26,7 @@ import numpy as np
 from common import config, errors
 from common.datasets import image_folder, loader, paired_images
 from common.imaging import io
-from common.runtime import device, distributed, optim
+from common.runtime import distributed, optim
 from common.training import gan_log, preparation, run
 from data.synthetic import write_streets as draw_images
 from pix2pix import encoding, evaluate, infer, losses, model
@@ -95,9 +95,7 @@ def train(cfg: Config) -> Path:
     check(cfg)
     if cfg.gan_mode == "wgan-gp":  # not all of the layers that are faster on a CPU have second derivatives
         cfg = replace(cfg, disable_cpu_layers=True)
-    print(device.describe(device.open_device(cfg.device, cfg.disable_cpu_layers)))
-    with distributed.first_alone():
-        data_dir = cfg.data_dir or draw_images(DRAWN)
+    data_dir = preparation.begin(cfg, draw_images, DRAWN)
     data = evaluate.open_data(data_dir, "train", cfg.direction, cfg.photo_side)
     image_folder.announce(data, data_dir, f"training pairs, {cfg.direction},")
     for _, item in image_folder.readable(data, 1, "pair"):  # told now, not once for every pair of the set

@@ -1,4 +1,4 @@
-"""What networks start from, and what changes them before the first step: one call, `prepare`, in every train.py."""
+"""How every train.py begins: device and images (`begin`), first networks, and what changes them (`prepare`)."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -6,8 +6,19 @@ from pathlib import Path
 
 from common.checkpoint.weights import load_trained
 from common.cpu_layers import layers
-from common.runtime import distributed, optim
+from common.runtime import device, distributed, optim
 from common.runtime.device import paddle, writable_home
+
+
+def begin(cfg, draw_images: Callable[[Path], Path], drawn: str | Path) -> Path:
+    """Opens the device and says what it is. The images' folder: --data-dir, or else `drawn`, drawn by one process.
+
+    Raises:
+        UserError: there is no such device.
+    """
+    print(device.describe(device.open_device(cfg.device, cfg.disable_cpu_layers)))
+    with distributed.first_alone():
+        return cfg.data_dir or draw_images(Path(drawn))
 
 
 def load_initial(path: Path, paper: str, name: str, kind: Callable[..., paddle.nn.Layer]) -> paddle.nn.Layer:
