@@ -324,12 +324,10 @@ def test_loaded_networks_are_those_of_training(weights, nets):
 
 
 @pytest.mark.parametrize("options", [InferOptions, EvaluateOptions])
-def test_a_preset_sets_the_flags_of_the_search_and_a_flag_overrides_it(options):
-    needed = [
-        "--weights",
-        "w",
-        *(["--input", "i", "--output", "o"] if options is InferOptions else ["--data-dir", "d"]),
-    ]
+def test_a_preset_sets_the_flags_of_the_search_and_a_flag_overrides_it(options, tmp_path):
+    (tmp_path / "w").touch()
+    read_from = ["--input", "i", "--output", "o"] if options is InferOptions else ["--data-dir", str(tmp_path)]
+    needed = ["--weights", str(tmp_path / "w"), *read_from]
 
     def read(*flags):
         return parse_search(options, [*needed, *flags], "prog", "what it does").search
