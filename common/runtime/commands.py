@@ -3,6 +3,7 @@
 from __future__ import annotations  # the doctor tells an old Python so, and comes by here
 
 import functools
+import importlib
 import os
 import re
 import shlex
@@ -136,5 +137,11 @@ def answer_first(read, description: str) -> None:
     """Has `read(words, description)` look at the process's own command line: it ends here for --help and for mistakes.
 
     A command calls this above the imports that lead to Paddle, and reads its flags again, for their values, in `main`.
+    It ends here also, in one line, where Paddle is missing or does not import.
     """
     one_line_errors(lambda words: read(words, description))()
+    try:
+        importlib.import_module("common.runtime.device")
+    except ImportError as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        raise SystemExit(2) from None

@@ -1,6 +1,7 @@
 """Help and mistakes in the flags are answered before Paddle, whose import takes seconds, is imported."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -71,3 +72,18 @@ def test_help_of_the_comparisons_and_the_doctor_needs_no_paddle():
     for module, words, status, said, heavy in probe(commands):
         assert not heavy, (module, words, heavy)
         assert status == (2 if "no-such-verb" in words else 0) and said, (module, words, status, said)
+
+
+def test_a_command_without_paddle_ends_in_one_line(tmp_path):
+    """Behind correct flags, with a module named paddle that fails, as a corrupt installation does."""
+    (tmp_path / "paddle.py").write_text("raise ImportError('libcudnn.so.8: cannot open shared object file')")
+    done = subprocess.run(
+        [sys.executable, "-m", "glcic.train", "quick", "--run-dir", str(tmp_path / "run")],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 2 and done.stdout == "" and not (tmp_path / "run").exists()
+    assert len(done.stderr.splitlines()) == 1 and done.stderr.startswith("error: ") and "libcudnn.so.8" in done.stderr
