@@ -25,7 +25,6 @@ if "GRADIO_TEMP_DIR" not in os.environ:  # of our own, so that nothing is left w
 
 import gradio as gr
 
-import side_by_side
 import weights
 from common.datasets.paired_images import CLASSES, PALETTE, classify, colourise
 from common.errors import UserError
@@ -34,6 +33,7 @@ from common.imaging.io import look, read_image, read_levels, to_uint8, write_ima
 from common.imaging.transforms import resize
 from common.masks import reader as mask_reader
 from common.runtime.device import open_device
+from compare import photo as comparison
 from deepfill.sketch import read_sketch
 from pix2pix.infer import faster, translate
 from pix2pix.infer import load as load_translator
@@ -208,7 +208,7 @@ def show_photo(photo, mask_file, invert, sketch_file) -> dict | None:
             mask_reader.read_mask(of_this_page(mask_file), invert=invert, photo=image, photo_file=Path(photo)),
             *shown.shape[:2],
         )
-        shown = np.where(mask[..., None], side_by_side.checkers(*mask.shape), shown)
+        shown = np.where(mask[..., None], comparison.checkers(*mask.shape), shown)
     if sketch_file:
         shown = show_mask(
             shown, _at_size(read_sketch(of_this_page(sketch_file), height, width), *shown.shape[:2]), (16, 16, 16)
@@ -225,16 +225,16 @@ def take_example(chosen: gr.SelectData) -> tuple:
 def complete(photo, editor, mask_file, invert, sketch_file, paper, blend, window) -> tuple:
     """One paper's completion: (before and after, a line about it, the completed PNG, the hole's PNG)."""
     image, mask, lines = gather(photo, editor, mask_file, invert, sketch_file)
-    (file,) = side_by_side.choose((paper,), ()).values()
+    (file,) = comparison.choose((paper,), ()).values()
     options = {"blend": blend or None, "window": window or None, "lines": lines if lines.any() else None}
-    result = side_by_side.ask_paper(paper, file, image, mask, **options)
+    result = comparison.ask_paper(paper, file, image, mask, **options)
     if result.problem:
         raise UserError(result.problem)
     if lines.any() and paper != "deepfill":
         gr.Info("Only DeepFill v2 follows lines; the sketch was left out.")
-    before = np.where(mask[..., None], side_by_side.checkers(*mask.shape), image)
+    before = np.where(mask[..., None], comparison.checkers(*mask.shape), image)
     told_of = (
-        f"**{result.label}**: {side_by_side.told_seconds(result.seconds)} for {mask.mean():.1%} of "
+        f"**{result.label}**: {comparison.told_seconds(result.seconds)} for {mask.mean():.1%} of "
         f"{image.shape[1]} × {image.shape[0]} px"
     )
     files = keep("completed.png", result.image), keep("hole.png", mask.astype(np.uint8) * 255)
@@ -245,13 +245,13 @@ def complete(photo, editor, mask_file, invert, sketch_file, paper, blend, window
 def compare(photo, editor, mask_file, invert, sketch_file, blend, window, progress=gr.Progress()) -> tuple:  # noqa: B008
     """All methods side by side: (labelled image, its PNG)."""
     image, mask, lines = gather(photo, editor, mask_file, invert, sketch_file)
-    files = side_by_side.choose((), ())
+    files = comparison.choose((), ())
     options = {"blend": blend or None, "window": window or None, "lines": lines if lines.any() else None}
-    total, results = len(files) + len(side_by_side.CLASSICAL), []
-    for result in side_by_side.ask_all(files, image, mask, **options):
+    total, results = len(files) + len(comparison.CLASSICAL), []
+    for result in comparison.ask_all(files, image, mask, **options):
         results.append(result)
         progress((len(results), total), desc=result.label)
-    sheet_image = side_by_side.sheet(image, mask, results)
+    sheet_image = comparison.sheet(image, mask, results)
     return sheet_image, keep("side_by_side.png", sheet_image)
 
 
@@ -300,7 +300,7 @@ def draw_street(editor, seed) -> tuple:
     label, network = labels_of(editor), translator("label-to-photo")
     start = time.perf_counter()
     street = translate(network, label, seed=int(seed))
-    told_of = f"**pix2pix, 2017**: {side_by_side.told_seconds(time.perf_counter() - start)}"
+    told_of = f"**pix2pix, 2017**: {comparison.told_seconds(time.perf_counter() - start)}"
     return street, told_of, keep("street.png", street), keep("labels.png", label)
 
 
@@ -346,7 +346,7 @@ ONE_AT_A_TIME = {"concurrency_limit": 1, "concurrency_id": "networks"}  # two wo
 
 def completion_tab() -> None:
     """The tab that completes photos."""
-    papers = [(side_by_side.LABELS.get(paper, paper), paper) for paper in side_by_side.completing_papers()]
+    papers = [(comparison.LABELS.get(paper, paper), paper) for paper in comparison.completing_papers()]
     with gr.Row(equal_height=False):
         with gr.Column(scale=6, min_width=420):
             photo = gr.File(label="1  Photo", file_types=["image"], height=110, elem_id="photo")

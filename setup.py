@@ -19,7 +19,6 @@ setup(
     version=version,
     description="GLCIC and its relatives on PaddlePaddle: image inpainting and image-to-image translation, reproduced",
     packages=find_packages(exclude=["tests*", "benchmarks*"]),
-    py_modules=["side_by_side"],
     package_data={"weights": ["*.safetensors", "manifest.json"], "data": ["examples/**"]},
     license="Apache-2.0",
     python_requires=">=3.10",

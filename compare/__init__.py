@@ -5,6 +5,7 @@ python -m compare photo --image PHOTO --mask MASK --output OUT.png
 python -m compare table --data-dir DIR --output FOLDER --mask center random
 """
 
+import importlib
 import sys
 
 from common.errors import UserError
@@ -23,7 +24,4 @@ def main(words: list[str] | None = None) -> None:
     if verb not in readers:
         raise UserError(f"there is no comparison {verb!r}; choose from {', '.join(readers)}")
     readers[verb](rest, __doc__)
-    import side_by_side  # here, since it leads to Paddle
-    from compare import table
-
-    {"photo": side_by_side.main, "table": table.main}[verb](rest)
+    importlib.import_module(f"compare.{verb}").main(rest)  # here, since it leads to Paddle

@@ -60,8 +60,7 @@ class TableOptions(ScoringSettings):
 
 
 def read_photo(argv: list[str] | None, description: str) -> PhotoOptions:
-    """The command line of `compare photo`, which is that of `side_by_side`."""
-    options = tyro.cli(PhotoOptions, args=argv, prog="python -m side_by_side", description=description)
+    options = tyro.cli(PhotoOptions, args=argv, prog="python -m compare photo", description=description)
     at_least(options, seed=0)
     return options
 

@@ -19,7 +19,6 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-import side_by_side
 from common.checkpoint.atomic import replace_whole
 from common.config import at_least
 from common.datasets.image_folder import announce
@@ -33,6 +32,7 @@ from common.masks.benchmark_sets import fingerprint
 from common.runtime.commands import one_line_errors
 from common.runtime.device import open_device, paddle
 from common.runtime.strict_json import json_text
+from compare import photo
 from compare.options import TableOptions as Options
 from compare.options import read_table
 
@@ -55,7 +55,7 @@ def run(options: Options) -> str:
         UserError: the data, weights, masks or results cannot be read.
     """
     at_least(options, limit=1, seed=0, image_px=32, search_steps=1)
-    metrics, files = PerceptualMetrics(options), side_by_side.choose(options.papers, options.weights)
+    metrics, files = PerceptualMetrics(options), photo.choose(options.papers, options.weights)
     dataset = open_photos(options.data_dir, options.split, options.pairs)
     announce(dataset, options.data_dir, f"{dataset.split} images")
     about = {"split": dataset.split, "data": str(options.data_dir), "weights": [str(file) for file in files.values()]}
@@ -80,10 +80,10 @@ def score(test: comparison.EvaluationSet, files: dict[str, Path], options: Optio
     folder = options.output / Path(test.kind).name
     learned, classical, costs, notes = {}, {}, {}, []
     for paper, file in files.items():
-        label = side_by_side.LABELS.get(paper, paper)
+        label = photo.LABELS.get(paper, paper)
         asked = {"weights_sha256": hashlib.sha256(file.read_bytes()).hexdigest(), "steps": options.search_steps}
         learned[label], milliseconds = completions(folder / paper, asked, test, paper_fill(paper, file, options))
-        costs[label] = {"ms": milliseconds, "mparameters": parameters(side_by_side.load(paper, file)) / 1e6}
+        costs[label] = {"ms": milliseconds, "mparameters": parameters(photo.load(paper, file)) / 1e6}
     for name, method in protocol.baselines_of(options.baselines).items():
         try:
             place = folder / re.sub(r"\W+", "_", name.lower())
@@ -166,7 +166,7 @@ def paper_fill(paper: str, file: Path, options: Options) -> Fill:
 
     A paper that refuses some image stops the comparison: UserError.
     """
-    network, verb = side_by_side.load(paper, file), importlib.import_module(f"{paper}.infer").complete_batch
+    network, verb = photo.load(paper, file), importlib.import_module(f"{paper}.infer").complete_batch
     known = inspect.signature(verb).parameters
     wanted = {"seed": options.seed, "steps": options.search_steps}
     wanted = {name: value for name, value in wanted.items() if name in known}

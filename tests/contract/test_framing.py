@@ -10,7 +10,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-import side_by_side
 import weights
 from common.datasets.celeba import CelebA
 from common.evaluation import image_metrics
@@ -18,6 +17,7 @@ from common.imaging.transforms import crop_square
 from common.inpainting import baselines
 from common.inpainting.tiling import plan
 from common.runtime.device import open_device
+from compare import photo
 from data.faces import draw_face
 from dcgan_completion import infer as dcgan
 
@@ -61,7 +61,7 @@ def against_telea(paper: str, images: list, kind: str, window: str = "auto") -> 
     return mean_psnr(images, results, mask) - mean_psnr(images, classical, mask)
 
 
-@pytest.mark.parametrize("paper", side_by_side.completing_papers())
+@pytest.mark.parametrize("paper", photo.completing_papers())
 def test_the_window_is_the_square_that_training_cut(paper):
     """Found by cutting an image of coordinates as training did, at full size."""
     _, network = load(paper)

@@ -99,8 +99,8 @@ SMALL = {  # flags that make other commands small, by the end of the module's na
     "dcgan_completion.infer": "--steps 2 --restarts 1",
     "data.synthetic": "--count 20",
     "data.draw_examples": "--output out/examples",
-    "side_by_side": "--papers glcic",
-    "compare": "--papers glcic --limit 2 --image-px 64 --baselines fast",
+    "compare photo": "--papers glcic",
+    "compare table": "--papers glcic --limit 2 --image-px 64 --baselines fast",
 }
 
 
@@ -392,7 +392,8 @@ def filled(command: str, fresh) -> tuple[str, list[str]]:
         return name, ["--help"]
     if name.endswith(".train"):
         arguments += small_training(name.split(".")[0], arguments[0])
-    small = SMALL.get(name) or next((flags for end, flags in SMALL.items() if name.endswith(end)), "")
+    named = SMALL.get(" ".join([name, *arguments[:1]])) or SMALL.get(name)
+    small = named or next((flags for end, flags in SMALL.items() if name.endswith(end)), "")
     return name, arguments + small.split()
 
 

@@ -68,7 +68,7 @@ def test_help_and_mistakes_of_every_verb_need_no_paddle(paper):
 
 def test_help_of_the_comparisons_and_the_doctor_needs_no_paddle():
     commands = [["compare", "--help"], ["compare", "no-such-verb"], ["compare", "photo", "--help"]]
-    commands += [["compare", "table", "--help"], ["side_by_side", "--help"], ["common.doctor", "--help"]]
+    commands += [["compare", "table", "--help"], ["common.doctor", "--help"]]
     for module, words, status, said, heavy in probe(commands):
         assert not heavy, (module, words, heavy)
         assert status == (2 if "no-such-verb" in words else 0) and said, (module, words, status, said)

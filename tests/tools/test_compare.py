@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 
 import compare
-import side_by_side
 from common.errors import UserError
 from common.imaging.io import read_image, write_image
 from common.inpainting import tiling
-from compare import table
+from compare import photo, table
 from glcic import infer
 
 
@@ -49,10 +48,10 @@ def test_a_table_of_rows_and_costs_that_a_second_call_reads_again(faces, tmp_pat
     compare.main(arguments(faces, tmp_path, "--mask", "center"))
     first = capsys.readouterr().out
     rows = [line.split("|")[1].strip() for line in first.splitlines() if line.startswith("| ")]
-    label = side_by_side.LABELS["glcic"]
+    label = photo.LABELS["glcic"]
     assert rows == ["method", label, "Telea", "Navier-Stokes", "mean colour", "membrane", f"{label} - best baseline"]
     result = json.loads((tmp_path / "table.json").read_text())["center"]
-    network = side_by_side.load("glcic", side_by_side.choose(("glcic",), ())["glcic"])
+    network = photo.load("glcic", photo.choose(("glcic",), ())["glcic"])
     numbers = sum(int(np.prod(value.shape)) for value in network.parameters())
     assert result["rows"][label]["cost_mparameters"][0] == pytest.approx(numbers / 1e6)
     assert all(scores["cost_ms"][0] > 0 for scores in result["rows"].values())
@@ -96,7 +95,7 @@ def test_a_stopped_call_goes_on_after_its_last_whole_chunk(faces, tmp_path, monk
     command(faces, tmp_path / "cut")
     assert asked == [1, 1, 1]
     rows = [json.loads((tmp_path / run / "table.json").read_text())["random"]["rows"] for run in ("whole", "cut")]
-    label = side_by_side.LABELS["glcic"]
+    label = photo.LABELS["glcic"]
     assert rows[0][label]["hole_psnr_db"] == pytest.approx(rows[1][label]["hole_psnr_db"], abs=0.01)
 
 
@@ -129,4 +128,4 @@ def test_an_unknown_comparison_is_one_line(capsys):
         compare.main(["chart"])
     assert ended.value.code == 2 and "choose from photo, table" in capsys.readouterr().err
     with pytest.raises(UserError, match="no weights to complete with of 'nothing'"):
-        side_by_side.choose(("nothing",), ())
+        photo.choose(("nothing",), ())

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import side_by_side
 import weights
 from common.datasets.paired_images import PALETTE
 from common.errors import UserError
@@ -14,6 +13,7 @@ from common.imaging.io import read_image, write_image
 from common.inpainting import baselines
 from common.masks.reader import read_mask
 from common.runtime.device import open_device
+from compare import photo
 from data import draw_examples
 from data.faces import draw_face
 from data.streets import draw_street
@@ -35,7 +35,7 @@ def test_every_method_gives_what_its_own_function_gives(example):
     from deepfill.infer import complete, load
 
     image, mask = example
-    results = {one.name: one for one in side_by_side.ask_all(side_by_side.choose(FAST, ()), image, mask)}
+    results = {one.name: one for one in photo.ask_all(photo.choose(FAST, ()), image, mask)}
     assert list(results) == ["navier_stokes", "telea", *FAST]
     assert np.array_equal(results["telea"].image, baselines.telea(image, mask))
     assert np.array_equal(results["deepfill"].image, complete(load(weights.find("deepfill_faces")), image, mask))
@@ -47,26 +47,26 @@ def test_options_reach_the_papers_that_know_them(example):
     from deepfill.infer import complete
 
     image, mask = example
-    ((paper, file),) = side_by_side.choose(("deepfill",), ()).items()
+    ((paper, file),) = photo.choose(("deepfill",), ()).items()
     lines = np.zeros_like(mask)
     lines[100:130, 88:90] = True
     given = {"blend": "poisson", "window": "mask", "lines": lines, "seed": 3}
-    result = side_by_side.ask_paper(paper, file, image, mask, **given)
-    own = complete(side_by_side.load(paper, file), image, mask, lines, "poisson", "mask")
+    result = photo.ask_paper(paper, file, image, mask, **given)
+    own = complete(photo.load(paper, file), image, mask, lines, "poisson", "mask")
     assert np.array_equal(result.image, own)
 
 
 def test_networks_are_loaded_once():
-    ((paper, file),) = side_by_side.choose(("glcic",), ()).items()
-    assert side_by_side.load(paper, file) is side_by_side.load(paper, file)
+    ((paper, file),) = photo.choose(("glcic",), ()).items()
+    assert photo.load(paper, file) is photo.load(paper, file)
 
 
 def test_networks_are_compiled_when_there_is_enough_work(example, eager_for_a_moment):
     image, mask = example
-    ((paper, file),) = side_by_side.choose(("glcic",), ()).items()
-    side_by_side.load.cache_clear()
-    first, second = (side_by_side.ask_paper(paper, file, image, mask).image.astype(int) for _ in range(2))
-    side_by_side.load.cache_clear()
+    ((paper, file),) = photo.choose(("glcic",), ()).items()
+    photo.load.cache_clear()
+    first, second = (photo.ask_paper(paper, file, image, mask).image.astype(int) for _ in range(2))
+    photo.load.cache_clear()
     assert len(eager_for_a_moment()) == 1
     assert abs(first - second).max() <= 1  # a grey level, by rounding
     assert np.array_equal(second[~mask], image[~mask])
@@ -77,21 +77,21 @@ def test_what_a_paper_cannot_complete_is_told_in_its_cell(example):
     image, _ = example
     mask = np.zeros(image.shape[:2], bool)
     mask[2:20, 2:20] = True
-    ((paper, file),) = side_by_side.choose(("dcgan_completion",), ()).items()
-    result = side_by_side.ask_paper(paper, file, image, mask)
+    ((paper, file),) = photo.choose(("dcgan_completion",), ()).items()
+    result = photo.ask_paper(paper, file, image, mask)
     assert result.image is None and "beyond the face window" in result.problem
-    assert side_by_side.sheet(image, mask, [result]).shape[1] == 16 + 3 * (300 + 16)
+    assert photo.sheet(image, mask, [result]).shape[1] == 16 + 3 * (300 + 16)
 
 
 def test_unknown_papers_are_named():
     with pytest.raises(UserError, match="'nothing'.*choose from"):
-        side_by_side.choose(("nothing",), ())
+        photo.choose(("nothing",), ())
     with pytest.raises(UserError, match="'pix2pix'"):
-        side_by_side.choose(("pix2pix",), ())
+        photo.choose(("pix2pix",), ())
 
 
 def test_papers_stand_in_the_order_of_their_years():
-    assert side_by_side.in_order({"deepfill", "zzz", "glcic", "context_encoder"}) == [
+    assert photo.in_order({"deepfill", "zzz", "glcic", "context_encoder"}) == [
         "context_encoder", "glcic", "deepfill", "zzz",
     ]  # fmt: skip
 
@@ -100,12 +100,12 @@ def test_a_small_hole_is_shown_close():
     """Twice the hole around its middle, at least 96 px, moved into the photo; a large hole with all of the photo."""
     mask = np.zeros((400, 600), bool)
     mask[190:260, 290:330] = True
-    assert side_by_side.view(mask) == (155, 240, 295, 380)
+    assert photo.view(mask) == (155, 240, 295, 380)
     corner = np.zeros((400, 600), bool)
     corner[395:, 595:] = True
-    assert side_by_side.view(corner) == (304, 504, 400, 600)
+    assert photo.view(corner) == (304, 504, 400, 600)
     mask[100:390] = True
-    assert side_by_side.view(mask) == side_by_side.view(~(mask | True)) == (0, 0, 400, 600)
+    assert photo.view(mask) == photo.view(~(mask | True)) == (0, 0, 400, 600)
 
 
 def test_the_sheet_shows_photo_hole_and_results(example):
@@ -114,7 +114,7 @@ def test_the_sheet_shows_photo_hole_and_results(example):
     mask = np.zeros((120, 100), bool)
     mask[40:80, 30:70] = True
     red = np.full_like(image, (250, 0, 0))
-    sheet = side_by_side.sheet(image, mask, [side_by_side.Result("telea", red, 0.01)])
+    sheet = photo.sheet(image, mask, [photo.Result("telea", red, 0.01)])
     assert sheet.shape == (16 + 360 + 52 + 16, 16 + 3 * (300 + 16), 3)
     middle = 16 + 180
     assert sheet[middle, 16 + 150].tolist() == [10, 200, 30] and sheet[middle, 16 + 2 * 316 + 150].tolist() == [
@@ -129,13 +129,13 @@ def test_the_sheet_shows_photo_hole_and_results(example):
 def test_command(tmp_path, capsys):
     face, mask = EXAMPLES / "faces/drawn_1.png", EXAMPLES / "masks/drawn_1.png"
     common = ["--image", str(face), "--device", "cpu", "--papers", *FAST]
-    side_by_side.main([*common, "--output", str(tmp_path / "out.png"), "--mask", str(mask), "--blend", "poisson"])
+    photo.main([*common, "--output", str(tmp_path / "out.png"), "--mask", str(mask), "--blend", "poisson"])
     told = capsys.readouterr().out
     assert "GLCIC, 2017: " in told and "DeepFill v2, 2019: " in told and "hole 7.51%" in told
     assert read_image(tmp_path / "out.png").shape[1] == 16 + 4 * (300 + 16)
     for wrong in (["--mask", "nowhere.png"], ["--image", "nowhere.png"], ["--seed", "-1"]):
         with pytest.raises(SystemExit) as stop:
-            side_by_side.main([*common, "--output", str(tmp_path / "no.png"), *wrong])
+            photo.main([*common, "--output", str(tmp_path / "no.png"), *wrong])
         assert stop.value.code == 2
         assert capsys.readouterr().err.count("\n") == 1
 
@@ -146,7 +146,7 @@ def test_exit_status_when_no_paper_can(tmp_path):
     write_image(tmp_path / "mask.png", mask)
     given = ["--image", str(EXAMPLES / "faces/drawn_1.png"), "--mask", str(tmp_path / "mask.png"), "--device", "cpu"]
     with pytest.raises(SystemExit) as stop:
-        side_by_side.main([*given, "--papers", "dcgan_completion", "--output", str(tmp_path / "out.png")])
+        photo.main([*given, "--papers", "dcgan_completion", "--output", str(tmp_path / "out.png")])
     assert stop.value.code == 1 and (tmp_path / "out.png").exists()
 
 

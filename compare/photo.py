@@ -1,13 +1,7 @@
 """Completes one photo with every paper and with the classical methods, and writes one labelled image.
 
-python -m side_by_side --image PHOTO --mask MASK --output OUT.png
+python -m compare photo --image PHOTO --mask MASK --output OUT.png
 """
-
-from common.runtime.commands import answer_first, one_line_errors
-from compare.options import read_photo
-
-if __name__ == "__main__":  # --help and mistakes in the flags are answered before Paddle is imported, which takes long
-    answer_first(read_photo, __doc__)
 
 import functools
 import importlib
@@ -29,8 +23,10 @@ from common.imaging.io import SUFFIXES, read_image
 from common.imaging.transforms import resize
 from common.inpainting import baselines, folder_run, mask_source, photos
 from common.masks import reader as mask_reader
+from common.runtime.commands import one_line_errors
 from common.runtime.device import describe, open_device
 from common.runtime.outputs import check_output
+from compare.options import read_photo
 
 # How they are called in images, in the order of their years; a paper that is not here goes by its folder's name.
 LABELS = {
@@ -282,7 +278,3 @@ def main(argv: list[str] | None = None) -> None:
     print(f"written: {options.output}")
     if not any(result.image is not None for result in results if result.name in files):
         raise SystemExit(1)
-
-
-if __name__ == "__main__":
-    main()
