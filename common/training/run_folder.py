@@ -49,7 +49,12 @@ class RunFolder:
         self.lock: RunLock | None = None
 
     def take(self) -> None:
-        """Locks the folder, moves an older run aside if asked, and removes what a killed process was writing."""
+        """Locks the folder, moves an older run aside if asked, and removes what a killed process was writing.
+
+        Raises:
+            UserError: --resume names no checkpoint; nothing was written then. Another process trains in the folder.
+        """
+        self._named_checkpoint()
         if self.writes:
             self.lock = RunLock(self.path)
             older = any((self.path / name).exists() for name in ("options.json", "checkpoints"))
@@ -82,8 +87,7 @@ class RunFolder:
         Raises:
             UserError: there is nothing to resume where there should be, or the run had other options.
         """
-        if self.cfg.resume not in ("auto", "never"):
-            source = self._named_checkpoint()
+        if source := self._named_checkpoint():
             progress = self._load(source, networks, optimizers)
             self._set_later_aside(source, progress["step"])
             options = {}
@@ -100,7 +104,9 @@ class RunFolder:
         print(f"resumed from {source}, {progress['step']} steps done")
         return progress, options
 
-    def _named_checkpoint(self) -> Path:
+    def _named_checkpoint(self) -> Path | None:
+        if self.cfg.resume in ("auto", "never"):
+            return None
         source = Path(self.cfg.resume)
         if not source.is_dir():
             raise UserError(f"--resume {source}: there is no such checkpoint folder; auto looks in the run folder")

@@ -515,6 +515,7 @@ def test_resume_path_may_change_options_but_must_exist(tmp_path):
         new_run(tmp_path / "a", rate=0.2)
     with pytest.raises(UserError, match="no such checkpoint folder"):
         new_run(tmp_path / "b", resume=str(tmp_path / "nowhere"))
+    assert not (tmp_path / "b").exists()
     run = new_run(tmp_path / "b", rate=0.2, total_steps=32, resume=str(tmp_path / "a/checkpoints/step_0000030"))
     assert [step for step, _ in work(run)] == [30, 31]
     with pytest.raises(UserError, match="do not fit the network"):
