@@ -1,1 +1,1 @@
-"""`python -m common.doctor`: what this machine can run, and how long it will take."""
+"""`python -m common.doctor`: what this machine can run, and the next command."""

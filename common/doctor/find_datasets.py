@@ -1,20 +1,19 @@
 """Which data sets lie in a folder, and whether they can be trained on."""
 
-from __future__ import annotations
-
 import contextlib
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from common.datasets.celeba import find_celeba
+from common.datasets.image_folder import ImageFolder, archives_in, note_of_pairs, open_images
+from common.datasets.paired_images import open_pairs
 from common.errors import UserError
-from common.runtime.commands import next_command, unpack_command
+from common.imaging.folders import find_images, is_litter, is_zip
+from common.runtime.commands import ROOT, next_command, unpack_command
 
-ROOT = Path(__file__).resolve().parents[2]
 SAMPLED = 20  # images of a data set that are decoded
-LOOKED_INTO = 20  # folders in a folder that are searched for data
 PAIR_SIGNS = ("trainA", "trainB", "leftImg8bit", "gtFine", "*train_list*")
-ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz")
 
 
 class DataSet(NamedTuple):
@@ -29,13 +28,13 @@ class DataSet(NamedTuple):
 
 def find_data(given: Path | None) -> list[DataSet]:
     """The data sets in the folder given; else in data/, here and in the clone, and in AI Studio's mounts."""
-    from common.datasets.celeba import find_celeba
-
     if given:
         return explore(given)
     places = []
     for folder in (Path("data"), ROOT / "data"):
-        places += [folder] if find_celeba(folder) else _folders(folder) + _archives(folder)
+        places += (
+            [folder] if find_celeba(folder) else _folders(folder) + (archives_in(folder) if folder.is_dir() else [])
+        )
     with contextlib.suppress(RuntimeError):  # this user has no home
         places += sorted(Path.home().glob("data/data[0-9]*"))
     different = {place.resolve(): place for place in reversed(places) if not is_example(place)}
@@ -44,24 +43,21 @@ def find_data(given: Path | None) -> list[DataSet]:
 
 def explore(place: Path) -> list[DataSet]:
     """The data set that a folder is; else those in its folders; else its images; else its archives; or an archive."""
-    from common.datasets.image_folder import ImageFolder
-    from common.imaging.folders import find_images
-
     if place.is_file():
         return [_archive(place)]
-    if is_example(place):
-        return [_examples(place)]
-    inside = [folder for folder in _folders(place) if not is_example(folder)]
-    found = [_published(place)] if _published(place) else [each for each in map(_published, inside) if each]
-    images = find_images(place) if not found and place.is_dir() else []
-    if not all(map(is_example, images)):
-        found = [_opened(place, "images", ImageFolder)]
-    return found or [_archive(path) for path in _archives(place)] or ([_examples(place)] if images else [])
-
-
-def _examples(place: Path) -> DataSet:
     todo = "the preset quick, without --data-dir, draws its own images; data/README.md says where to get others"
-    return DataSet(place, False, "the examples that `infer --demo` shows, masks among them", problem=todo)
+    examples = DataSet(place, False, "the examples that `infer --demo` shows, masks among them", problem=todo)
+    if is_example(place):
+        return [examples]
+    inside = [folder for folder in _folders(place) if not is_example(folder)]
+    whole = _published(place)
+    found = [whole] if whole else list(filter(None, map(_published, inside)))
+    if found or not place.is_dir():
+        return found
+    images = find_images(place)
+    if not all(map(is_example, images)):
+        return [_opened(place, "images", ImageFolder)]
+    return list(map(_archive, archives_in(place))) or [examples] * bool(images)
 
 
 def is_example(place: Path) -> bool:
@@ -71,21 +67,11 @@ def is_example(place: Path) -> bool:
 
 
 def _folders(place: Path) -> list[Path]:
-    from common.imaging.folders import is_litter
-
-    return [path for path in sorted(place.glob("[!_]*")) if path.is_dir() and not is_litter(path.name)][:LOOKED_INTO]
-
-
-def _archives(place: Path) -> list[Path]:
-    return [path for path in sorted(place.glob("[!.]*")) if path.name.lower().endswith(ARCHIVES) and path.is_file()]
+    return [path for path in sorted(place.glob("[!_]*")) if path.is_dir() and not is_litter(path.name)][:20]
 
 
 def _published(place: Path) -> DataSet | None:
     """CelebA or a set of pairs, as the readers find them; a spoilt one is told as such."""
-    from common.datasets.celeba import find_celeba
-    from common.datasets.image_folder import open_images
-    from common.datasets.paired_images import open_pairs
-
     if find_celeba(place):
         return _opened(place, "CelebA", open_images)
     opener = partial(open_pairs, wanted=("train", "val"))  # what training on pairs asks for
@@ -114,38 +100,20 @@ def _opened(place: Path, title: str, opener, pairs: bool = False) -> DataSet:
         return DataSet(place, pairs, f"{title}; {len(numbers)} of them decoded", note="; ".join(notes))
     names = f": `{next_command('data.prepare', 'verify', place)}` names all" if place.is_dir() else ""
     said = f"corrupt: {len(corrupt)} of {len(numbers)} tried ({corrupt[0]}); training"
-    if len(corrupt) > 1:  # of a set with 1 % corrupt, once in sixty times
-        return DataSet(place, pairs, title, problem=f"{said} stops at more than 1 %{names}")
-    return DataSet(place, pairs, title, note=f"{said} passes over up to 1 %{names}")
+    if len(corrupt) == 1:
+        return DataSet(place, pairs, title, note=f"{said} passes over up to 1 %{names}")
+    return DataSet(place, pairs, title, problem=f"{said} stops at more than 1 %{names}")
 
 
 def _archive(path: Path) -> DataSet:
     """Images in a zip are read as they are, CelebA's with its list beside it; other archives are to be unpacked."""
-    from common.datasets.celeba import PARTITION, find_celeba
-    from common.datasets.image_folder import ImageFolder, note_of_pairs, open_images
-    from common.imaging.folders import is_zip, open_zip, survey
-
-    if not path.name.lower().endswith(ARCHIVES):
-        return DataSet(path, False, "a file", problem="--data-dir takes a folder or a zip of images")
-    if not is_zip(path):
-        todo = f"`{next_command('data.prepare', '--help')}` says how to unpack it"
-        return DataSet(path, False, "an archive", problem=todo)
-    try:
-        images = survey(path).images
-    except UserError as problem:
-        return DataSet(path, False, "no zip", problem=f"{problem}; download it again")
-    celeba, more = find_celeba(path), ""
-    if celeba and celeba[1].is_file():
-        return _opened(path, "CelebA", open_images)
-    parts = {part for image in images for part in image.relative_to(path).parts}
-    kind = "celeba" if celeba else "images"
-    if not celeba and images:
-        if not parts & {*PAIR_SIGNS} and not note_of_pairs(ImageFolder(path, "train")):
-            return _opened(path, "images in a zip", open_images)
-        kind = "cityscapes"
-    if celeba:
-        with open_zip(path) as opened:
-            listed = any(member.rpartition("/")[2] == PARTITION for member in opened.namelist())
-        more = "" if listed else " --make-partition"
-    beside = f"; with CelebA's {PARTITION} beside it, it is read as it is" if more else ""
-    return DataSet(path, False, "an archive", problem=f"`{unpack_command(kind, path)}{more}` unpacks it{beside}")
+    celeba = find_celeba(path)
+    kind = "celeba" if celeba and not celeba[1].is_file() else ""
+    with contextlib.suppress(UserError):  # told when it is opened
+        if is_zip(path) and not celeba:
+            images = ImageFolder(path, "train")
+            inside = {part for n in range(len(images)) for part in Path(images.name(n)).parts}
+            kind = "cityscapes" if inside & {*PAIR_SIGNS} or note_of_pairs(images) else ""
+    if kind:
+        return DataSet(path, False, "an archive", problem=f"`{unpack_command(kind, path)}` unpacks it")
+    return _opened(path, "CelebA" if celeba else "images in a zip" if is_zip(path) else "a file", open_images)

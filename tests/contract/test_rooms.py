@@ -29,7 +29,7 @@ LARGER = {
     "common/datasets/paired_images.py": 500,
     "common/deploy/engine.py": 236,
     "common/deploy/export.py": 280,
-    "common/doctor/__main__.py": 340,
+    "common/doctor/__main__.py": 202,
     "common/evaluation/comparison.py": 210,
     "common/evaluation/protocol.py": 360,
     "common/imaging/folders.py": 280,
