@@ -8,6 +8,7 @@ from common.config import Crop, RunSettings, choose
 
 Placement = Literal["paper", "window", "article", "bounding-box", "freeform"]
 Output = Literal["sigmoid", "tanh", "clamp"]
+Parts = Literal["both", "global", "local"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class Config(RunSettings):
     """Number of channels after the first layer (of each network); all widths follow [Table 1]"""
     global_convs: int = 6
     """Number of convolutions of the global discriminator, 5 or 6 [Table 2]"""
+    discriminators: Parts = "both"
+    """Discriminators that judge: both as in the paper, or for its ablation global or local alone [Sec. 3.3]"""
     output_activation: Output = "sigmoid"
     """Last function of the completion network [Sec. 3.2]"""
     mask_channel: bool = True

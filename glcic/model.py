@@ -1,6 +1,6 @@
 """The three networks of GLCIC: completion, global discriminator, local discriminator (Sec. 3, Tables 1 and 2)."""
 
-from glcic.config import Output
+from glcic.config import Output, Parts
 
 import paddle
 from paddle import nn
@@ -174,6 +174,7 @@ class Discriminator(nn.Layer):
         norm_first: as in the completion network.
         unit_range: the towers compute in [0, 1], as otenim's do; the input is in [-1, 1] either way.
         norm_momentum, norm_epsilon: as in the completion network; the defaults of files that lack them.
+        parts: `global` or `local` leaves the other one out, as the paper's ablation does.
     """
 
     def __init__(
@@ -188,19 +189,22 @@ class Discriminator(nn.Layer):
         unit_range: bool = False,
         norm_momentum: float = 0.9,
         norm_epsilon: float = 1e-5,
+        parts: Parts = "both",
     ):
         super().__init__()
         self.arguments = {
             "global_px": global_px, "local_px": local_px, "global_convs": global_convs,
             "base_channels": base_channels, "conv_bias": conv_bias, "feature_relu": feature_relu,
             "norm_first": norm_first, "unit_range": unit_range, "norm_momentum": norm_momentum,
-            "norm_epsilon": norm_epsilon,
+            "norm_epsilon": norm_epsilon, "parts": parts,
         }  # fmt: skip
         tower = (base_channels, conv_bias, feature_relu, norm_first, norm_momentum, norm_epsilon)
-        self.unit_range = unit_range
-        self.global_tower = DiscriminatorTower(global_px, global_convs, *tower)
-        self.local_tower = DiscriminatorTower(local_px, 5, *tower)
-        self.fusion = nn.Linear(2 * 16 * base_channels, 1)
+        self.unit_range, self.parts = unit_range, parts
+        if parts != "local":
+            self.global_tower = DiscriminatorTower(global_px, global_convs, *tower)
+        if parts != "global":
+            self.local_tower = DiscriminatorTower(local_px, 5, *tower)
+        self.fusion = nn.Linear((1 + (parts == "both")) * 16 * base_channels, 1)
 
     def forward(self, image, patch):
         """Judges images.
@@ -214,6 +218,10 @@ class Discriminator(nn.Layer):
         """
         if self.unit_range:
             image, patch = image * 0.5 + 0.5, patch * 0.5 + 0.5
+        if self.parts == "global":
+            return self.fusion(self.global_tower(image))
+        if self.parts == "local":
+            return self.fusion(self.local_tower(patch))
         features = paddle.concat([self.global_tower(image), self.local_tower(patch)], axis=1)  # 2048
         return self.fusion(features)
 

@@ -160,7 +160,7 @@ def build(cfg: Config) -> tuple[dict, dict]:
     else:
         discriminator = model.Discriminator(
             cfg.image_px, cfg.local_px, cfg.global_convs, cfg.base_channels,
-            norm_momentum=cfg.norm_momentum, norm_epsilon=cfg.norm_epsilon,
+            norm_momentum=cfg.norm_momentum, norm_epsilon=cfg.norm_epsilon, parts=cfg.discriminators,
         )  # fmt: skip
     nets = {"completion": completion, "discriminator": discriminator}
     optimizers = {name: _optimizer(net, cfg) for name, net in nets.items()}

@@ -147,6 +147,18 @@ def test_discriminator_shapes_and_feature_relu():
     assert tower(image).shape == [2, 128]  # 1024 at full width
 
 
+@pytest.mark.parametrize("part", ["global", "local"])
+def test_one_discriminator_alone_sees_its_own_input_alone(part):
+    alone = Discriminator(64, 32, base_channels=8, parts=part)
+    features = trainable(getattr(Discriminator(64, 32, base_channels=8), f"{part}_tower"))
+    assert trainable(alone) == features + 16 * 8 + 1
+    image, patch = paddle.rand([2, 3, 64, 64]), paddle.rand([2, 3, 32, 32])
+    other = {"global": (image, patch * 0), "local": (image * 0, patch)}[part]
+    np.testing.assert_array_equal(alone(image, patch).numpy(), alone(*other).numpy())
+    both = {name.split("_tower")[0] for name in Discriminator(64, 32, base_channels=8).state_dict()}
+    assert {name.split("_tower")[0] for name in alone.state_dict()} == both - ({"global", "local"} - {part})
+
+
 def test_cut_patches():
     image = paddle.arange(2 * 3 * 8 * 8, dtype="float32").reshape([2, 3, 8, 8])
     cut = cut_patches(image, np.array([[0, 5], [4, 1]]), 3).numpy()
