@@ -46,6 +46,7 @@ GLCIC = {
     "placement": ("paper", "Sec. 3.3: the patch is centred on the hole"),
     "base_channels": (64, "Tables 1 and 2"),
     "global_convs": (6, "Table 2"),
+    "discriminators": ("both", "Sec. 3.3"),
     "output_activation": ("sigmoid", "Sec. 3.2"),
     "average_decay": (0.0, "Algorithm 1: the networks that it trains, no average of them"),
     "reconstruction": ("mse", "Eq. 2"),
