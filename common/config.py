@@ -115,8 +115,27 @@ class RunSettings:
     a GPU [ours]"""
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DeviceSettings:
+    """The flag of every command that computes on a device."""
+
+    # ---- device
+    device: str = "auto"
+    """Device to compute on: auto (the first GPU or other device that Paddle can use, else the CPU), cpu, gpu, gpu:N, or
+    another type that Paddle lists (xpu, npu, mlu)."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FasterSettings(DeviceSettings):
+    """The flags of every command that computes with a network, or with an equal but faster one."""
+
+    # ---- device
+    disable_cpu_layers: bool = False
+    """Run Paddle's stock eager network on a CPU, without anything equal but faster (compiled networks, CPU layers)."""
+
+
 @dataclasses.dataclass(frozen=True)
-class InferSettings:
+class InferSettings(FasterSettings):
     """The flags that every `infer` command shares."""
 
     # ---- data
@@ -135,16 +154,9 @@ class InferSettings:
     skip_existing: bool = False
     """Skip the images of a folder whose result is there, whole and made with the same settings."""
 
-    # ---- device
-    device: str = "auto"
-    """Device to compute on: auto (the first GPU or other device that Paddle can use, else the CPU), cpu, gpu, gpu:N, or
-    another type that Paddle lists (xpu, npu, mlu)."""
-    disable_cpu_layers: bool = False
-    """Run Paddle's stock eager network on a CPU, without anything equal but faster (compiled networks, CPU layers)."""
-
 
 @dataclasses.dataclass(frozen=True)
-class EvaluateSettings:
+class EvaluateSettings(FasterSettings):
     """The flags that every `evaluate` command shares."""
 
     # ---- data
@@ -163,16 +175,9 @@ class EvaluateSettings:
     seed: int = 0
     """Number of the mask set, and random seed of everything else that is sampled."""
 
-    # ---- device
-    device: str = "auto"
-    """Device to compute on: auto (the first GPU or other device that Paddle can use, else the CPU), cpu, gpu, gpu:N, or
-    another type that Paddle lists (xpu, npu, mlu)."""
-    disable_cpu_layers: bool = False
-    """Run Paddle's stock eager network on a CPU, without anything equal but faster (compiled networks, CPU layers)."""
-
 
 @dataclasses.dataclass(frozen=True)
-class ExportSettings:
+class ExportSettings(DeviceSettings):
     """Write the network as a Paddle Inference or ONNX model and compare it with the original."""
 
     # ---- data
@@ -184,11 +189,6 @@ class ExportSettings:
     format: ExportFormat = "paddle"
     """Format to export to: a Paddle Inference model, ONNX for other runtimes by paddle2onnx (pip install -e
     ".[export]"), or the parameters alone, as paddle.load and set_state_dict take them."""
-
-    # ---- device
-    device: str = "auto"
-    """Device to compute on: auto (the first GPU or other device that Paddle can use, else the CPU), cpu, gpu, gpu:N, or
-    another type that Paddle lists (xpu, npu, mlu)."""
 
 
 # Fields that may differ between a run and its resumption: none of them changes what a step computes.

@@ -139,7 +139,12 @@ def answer_first(read, description: str) -> None:
     A command calls this above the imports that lead to Paddle, and reads its flags again, for their values, in `main`.
     It ends here also, in one line, where Paddle is missing or does not import.
     """
-    one_line_errors(lambda words: read(words, description))()
+
+    def answer(words: list[str]) -> None:
+        read(words, description)
+        sys.argv[1:] = words  # without ~: what is to be said of it is said once
+
+    one_line_errors(answer)()
     try:
         importlib.import_module("common.runtime.device")
     except ImportError as problem:

@@ -13,6 +13,7 @@ from context_encoder import evaluate, export, features, infer
 from context_encoder import train as ce_train
 from context_encoder.config import TINY
 from data.synthetic import write_faces
+from tests.helpers import assert_completes_the_same_compiled, fails, photo
 
 pytestmark = pytest.mark.medium
 
@@ -36,23 +37,6 @@ def whole(faces, tmp_path_factory):
     return ce_train.train(dataclasses.replace(cfg, predicted_region="whole", mask="regions", overlap_px=0))
 
 
-def fails(capsys, main, *arguments):
-    """Runs a command that must end with status 2; returns its one line."""
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as stop:
-        main([str(argument) for argument in arguments])
-    assert stop.value.code == 2
-    told = [line for line in capsys.readouterr().err.strip().splitlines() if "it/s" not in line]
-    assert told[-1].startswith("error: ") and sum("error" in line for line in told) == 1
-    return told[-1]
-
-
-def photo(folder, height=47, width=33, name="in.png"):
-    image = np.random.default_rng(height * width).integers(0, 255, (height, width, 3), dtype=np.uint8)
-    write_image(folder / name, image)
-    return image
-
-
 # ---- train
 
 
@@ -69,17 +53,10 @@ def photo(folder, height=47, width=33, name="in.png"):
         (["--reconstruction-weight", "1.5"], "--reconstruction-weight 1.5"),
         (["--shapes-dir", "somewhere"], "--shapes-dir is for --mask regions, not center"),
         (["--predicted-region", "whole", "--mask", "regions", "--shapes-dir", "no/voc"], "no/voc is no folder"),
-        (["--device", "tpu"], "unknown device"),
-        (["--init-generator", "missing.safetensors"], "no weights file missing.safetensors"),
         (["--init-discriminator", "missing.safetensors"], "no weights file missing.safetensors"),
         (["--pairs"], "178 x 218"),
-        (["--batch-size", "0"], "--batch-size 0"),
-        (["--base-channels", "0"], "--base-channels 0"),
         (["--bottleneck", "0"], "--bottleneck 0"),
         (["--noise-channels", "-1"], "--noise-channels -1"),
-        (["--preview-steps", "0"], "--preview-steps 0"),
-        (["--workers", "-1"], "--workers -1"),
-        (["--seed", "-1"], "--seed -1"),
     ],
 )
 def test_train_with_settings_that_cannot_work(capsys, faces, tmp_path, flags, told):
@@ -175,28 +152,7 @@ def test_every_kind_of_network_goes_all_the_way(faces, tmp_path):
 
 
 def test_compiled_it_completes_the_same(weights, faces, tmp_path, capsys, eager_for_a_moment):
-    (tmp_path / "in").mkdir()
-    for n in range(3):
-        image = np.random.default_rng(n).integers(0, 255, (64, 48, 3), dtype=np.uint8)
-        write_image(tmp_path / f"in/{n}.png", image)
-    exported = tmp_path / "exported"
-    export.main(["--weights", str(weights), "--output", str(exported), "--device", "cpu"])
-    made, scores, built = {}, {}, {}
-    for name, given, flags in (
-        ("plain", weights, ["--disable-cpu-layers"]),
-        ("compiled", weights, []),
-        ("exported", exported, []),
-    ):
-        folder, start = tmp_path / name, ["--weights", str(given), "--device", "cpu"]
-        infer.main([*start, *flags, "--input", str(tmp_path / "in"), "--output", str(folder), "--batch-size", "1"])
-        made[name] = [read_image(folder / f"{n}.png").astype(int) for n in range(3)]
-        evaluate.main([*start, *flags, "--data-dir", str(faces), "--output", str(folder), "--limit", "40"])
-        scores[name] = json.loads((folder / "scores.json").read_text())["rows"]["ours"]
-        built[name] = list(eager_for_a_moment())
-        eager_for_a_moment().clear()
-    assert built["plain"] == [] and len(built["compiled"]) == 2 and "uncompiled" not in capsys.readouterr().out
-    assert built["exported"] == [str(exported / "generator.pdiparams")] * 2
-    for fast in ("compiled", "exported"):
-        assert np.abs(np.subtract(made[fast], made["plain"])).max() <= 1
-        for key, value in scores["plain"].items():
-            np.testing.assert_allclose(scores[fast][key], value, rtol=1e-3, atol=1e-3)
+    scored = ("plain", "compiled", "exported")
+    assert_completes_the_same_compiled(
+        "context_encoder", "generator", weights, faces, tmp_path, capsys, eager_for_a_moment, scored
+    )

@@ -12,6 +12,8 @@ from common.imaging.io import write_image
 from context_encoder import train as ce_train
 from context_encoder.config import ARTICLE, PAPER_CENTER, PAPER_RANDOM_REGION, TINY
 from data.synthetic import write_faces
+from tests import helpers
+from tests.helpers import snapshot
 
 import paddle
 
@@ -29,13 +31,7 @@ def settings(faces, folder, **changes):
 
 def one_batch(cfg):
     images = np.random.default_rng(0).integers(0, 255, (8, 218, 178, 3), dtype=np.uint8)
-    make = ce_train.sample_maker(images, cfg)
-    samples = [make(n, np.random.default_rng(n)) for n in range(cfg.batch_size)]
-    return ce_train.to_tensors(tuple(np.stack(column) for column in zip(*samples, strict=True)))
-
-
-def snapshot(network):
-    return {name: value.numpy().copy() for name, value in network.state_dict().items()}
+    return ce_train.to_tensors(helpers.one_batch(ce_train, cfg, images))
 
 
 # ---- one step

@@ -28,6 +28,7 @@ from PIL import Image
 import weights
 from common.imaging.io import read_image, write_image
 from common.imaging.transforms import resize
+from tests.helpers import module
 
 ROOT = Path(__file__).parents[2]
 READMES = sorted(
@@ -279,13 +280,6 @@ def test_extras_that_are_installed_exist(monkeypatch):
 
 
 # ---- running them
-
-
-def module(path: Path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    found = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(found)
-    return found
 
 
 def write_published(paper: str, folder: Path) -> None:

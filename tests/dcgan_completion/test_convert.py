@@ -6,7 +6,6 @@ tests fill them from a seed at a few channels, write the tensors into files of t
 """
 
 import hashlib
-import importlib.util
 from math import prod
 from pathlib import Path
 
@@ -21,17 +20,11 @@ from common.errors import UserError
 from dcgan_completion import convert
 from dcgan_completion.model import Discriminator, Generator
 from dcgan_completion.train import load_both
+from tests.helpers import module
 
 import paddle
 
 TESTS = Path(__file__).parents[1]
-
-
-def module(path: Path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    found = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(found)
-    return found
 
 
 bundles = module(TESTS / "common/convert/test_tensorflow_checkpoints.py")  # which knows TensorFlow's files,

@@ -6,7 +6,6 @@ the published formats, convert, and compare.
 """
 
 import hashlib
-import importlib.util
 import re
 from math import prod
 from pathlib import Path
@@ -22,17 +21,11 @@ from deepfill import convert
 from deepfill import train as df_train
 from deepfill.infer import load, load_discriminator, predict
 from deepfill.model import Discriminator, Generator
+from tests.helpers import module
 
 import paddle
 
 TESTS = Path(__file__).parents[1]
-
-
-def module(path: Path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    found = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(found)
-    return found
 
 
 bundles = module(TESTS / "common/convert/test_tensorflow_checkpoints.py")  # which knows TensorFlow's files,

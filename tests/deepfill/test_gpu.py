@@ -5,12 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from common.runtime.device import open_device
 from deepfill import infer
 from deepfill import train as df_train
 from deepfill.config import TINY
-
-import paddle
+from tests.helpers import assert_equal_steps, built_on, initial_states, one_batch
 
 pytestmark = pytest.mark.gpu
 
@@ -24,31 +22,24 @@ VARIANTS = [
 
 
 def start(cfg):
-    """The initial weights, made on the processor: chance differs between devices."""
-    open_device("cpu")
-    nets, _ = df_train.build(cfg)
-    for last in (nets["generator"].coarse.conv17, nets["generator"].refine.allconv17):
-        last.weight.set_value(paddle.randn(last.weight.shape) * 0.3)  # zeros, if residual
-    return {name: {key: value.numpy() for key, value in net.state_dict().items()} for name, net in nets.items()}
+    """The initial weights, the last layers' too, which are zeros if residual."""
+    states, rng = initial_states(df_train, cfg), np.random.default_rng(0)
+    for name in ("coarse.conv17.weight", "refine.allconv17.weight"):
+        shape = states["generator"][name].shape
+        states["generator"][name] = np.float32(0.3 * rng.standard_normal(shape))
+    return states
 
 
 @pytest.mark.parametrize("changes", VARIANTS)
 def test_a_training_step_equals_the_processors(changes, gpu):
     cfg = dataclasses.replace(TINY, **changes)
     images = np.random.default_rng(0).integers(0, 255, (4, 40, 40, 3), dtype=np.uint8)
-    make = df_train.sample_maker(images, cfg)
-    samples = [make(n, np.random.default_rng(n)) for n in range(cfg.batch_size)]
-    batch = tuple(np.stack(column) for column in zip(*samples, strict=True))
-    weights, losses = start(cfg), []
-    for device in ("cpu", gpu):
-        place = open_device(device)
-        nets, optimizers = df_train.build(cfg)
-        for name, net in nets.items():
-            net.set_state_dict(weights[name])
-            assert str(net.parameters()[0].place) == str(place)
-        done = df_train.train_step(nets, optimizers, *df_train.to_tensors(batch, False), False, cfg)
-        losses.append({name: float(value.mean()) for name, value in done.items()})
-    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    batch = one_batch(df_train, cfg, images)
+
+    def step(nets, optimizers):
+        return df_train.train_step(nets, optimizers, *df_train.to_tensors(batch, False), False, cfg)
+
+    assert_equal_steps(("cpu", gpu), df_train, cfg, step, start(cfg))
 
 
 @pytest.mark.parametrize("changes", VARIANTS)
@@ -59,11 +50,9 @@ def test_a_completed_picture_equals_the_processors(changes, gpu):
     mask = np.zeros((100, 120), bool)
     mask[15:30, 20:34] = mask[90:, :9] = mask[50:80, 60:110] = True
     lines = np.random.default_rng(1).random(mask.shape) < 0.2 if cfg.guided else None
-    weights, made = start(cfg)["generator"], []
+    states, made = start(cfg), []
     for device in ("cpu", gpu):
-        open_device(device)
-        network = df_train.build(cfg)[0]["generator"]
-        network.set_state_dict(weights)
+        network = built_on(device, df_train, cfg, states)[0]["generator"]
         network.eval()
         network.metadata = {"image_px": cfg.image_px}
         made.append([infer.complete(network, image, mask, given).astype(int) for given in (None, lines)])

@@ -17,6 +17,8 @@ from data.synthetic import write_faces
 from deepfill import infer
 from deepfill import train as df_train
 from deepfill.config import ARTICLE, GUIDED, PLACES2, PRESETS, TINY
+from tests import helpers
+from tests.helpers import snapshot
 
 import paddle
 
@@ -37,13 +39,7 @@ def settings(faces, folder, **changes):
 def one_batch(cfg):
     """Noise, which has lines everywhere: image, mask, and edge or None."""
     images = np.random.default_rng(0).integers(0, 255, (cfg.batch_size, 40, 40, 3), dtype=np.uint8)
-    make = df_train.sample_maker(images, cfg)
-    samples = [make(n, np.random.default_rng(n)) for n in range(cfg.batch_size)]
-    return df_train.to_tensors(tuple(np.stack(column) for column in zip(*samples, strict=True)), cfg.mask_per_batch)
-
-
-def snapshot(network):
-    return {name: value.numpy().copy() for name, value in network.state_dict().items()}
+    return df_train.to_tensors(helpers.one_batch(df_train, cfg, images), cfg.mask_per_batch)
 
 
 def build(cfg):

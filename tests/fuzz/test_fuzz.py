@@ -32,6 +32,7 @@ from common.imaging import transforms
 from common.masks import irregular
 from common.masks import reader as mask_reader
 from data import prepare
+from tests.helpers import module
 
 pytestmark = pytest.mark.medium
 
@@ -49,13 +50,6 @@ def examples(count: int):
         max_examples=count * TIMES, derandomize=True, deadline=None, database=None,
         suppress_health_check=[health.too_slow, health.data_too_large, health.large_base_example],
     )  # fmt: skip
-
-
-def module(path: Path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    found = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(found)
-    return found
 
 
 files = module(TESTS / "glcic" / "fixtures" / "published_files.py")

@@ -35,6 +35,7 @@ from common.imaging import io as image_io
 from common.masks import irregular
 from common.masks import reader as mask_reader
 from data import prepare
+from tests.helpers import module
 
 import paddle
 
@@ -46,13 +47,6 @@ pytestmark = [
 TESTS = Path(__file__).parents[1]
 PAPERS = ("glcic", "pix2pix", "deepfill", "context_encoder", "dcgan_completion")
 LIMIT_MB = 300  # a process that has read nothing yet takes 30 to 120
-
-
-def module(path: Path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    found = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(found)
-    return found
 
 
 files = module(TESTS / "glcic" / "fixtures" / "published_files.py")

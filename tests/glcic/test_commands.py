@@ -1,7 +1,6 @@
 """What a user types, and every mistake that one line must answer: exit status 2, nothing executed, nothing lost."""
 
 import dataclasses
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +11,10 @@ from PIL import Image
 
 from common.imaging.io import read_image, write_image
 from data.synthetic import write_faces
-from glcic import evaluate, export, infer
+from glcic import evaluate, infer
 from glcic import train as glcic_train
 from glcic.config import TINY
+from tests.helpers import assert_completes_the_same_compiled, fails, photo
 
 pytestmark = pytest.mark.medium
 
@@ -30,16 +30,6 @@ def faces(tmp_path_factory):
 def weights(faces, tmp_path_factory):
     cfg = dataclasses.replace(TINY, data_dir=faces, run_dir=tmp_path_factory.mktemp("run") / "run", device="cpu")
     return glcic_train.train(cfg)
-
-
-def fails(capsys, main, *arguments):
-    """Runs a command that must end with status 2; returns its one line."""
-    with pytest.raises(SystemExit) as stop:
-        main([str(argument) for argument in arguments])
-    assert stop.value.code == 2
-    line = capsys.readouterr().err.strip().splitlines()[-1]
-    assert line.startswith("error: ")
-    return line
 
 
 # ---- train
@@ -73,8 +63,6 @@ def test_train_on_a_card_that_is_not_there(tmp_path):
         (["--image-px", "66"], "66 is no multiple of 4"),
         (["--mask-px", "8", "70"], "do not fit"),
         (["--resume", "nowhere"], "no such checkpoint folder"),
-        (["--device", "tpu"], "unknown device"),
-        (["--init-generator", "missing.safetensors"], "no weights file"),
     ],
 )
 def test_train_with_settings_that_cannot_work(capsys, faces, tmp_path, flags, told):
@@ -99,12 +87,6 @@ def test_broken_pictures_in_the_data_are_skipped_and_named(faces, tmp_path, caps
 
 
 # ---- infer
-
-
-def photo(tmp_path, height=47, width=33, name="in.png"):
-    image = np.random.default_rng(height * width).integers(0, 255, (height, width, 3), dtype=np.uint8)
-    write_image(tmp_path / name, image)
-    return image
 
 
 @pytest.mark.parametrize("size", [(257, 301), (33, 47), (64, 64)])
@@ -209,28 +191,7 @@ def test_evaluate_scores_what_the_formulas_say(weights, faces):
 
 
 def test_compiled_it_completes_the_same(weights, faces, tmp_path, capsys, eager_for_a_moment):
-    (tmp_path / "in").mkdir()
-    for n in range(3):
-        image = np.random.default_rng(n).integers(0, 255, (64, 48, 3), dtype=np.uint8)
-        write_image(tmp_path / f"in/{n}.png", image)
-    exported = tmp_path / "exported"
-    export.main(["--weights", str(weights), "--output", str(exported), "--device", "cpu"])
-    made, scores, built = {}, {}, {}
-    for name, given, flags in (
-        ("plain", weights, ["--disable-cpu-layers"]),
-        ("compiled", weights, []),
-        ("exported", exported, []),
-    ):
-        folder, start = tmp_path / name, ["--weights", str(given), "--device", "cpu"]
-        infer.main([*start, *flags, "--input", str(tmp_path / "in"), "--output", str(folder), "--batch-size", "1"])
-        made[name] = [read_image(folder / f"{n}.png").astype(int) for n in range(3)]
-        evaluate.main([*start, *flags, "--data-dir", str(faces), "--output", str(folder), "--limit", "40"])
-        scores[name] = json.loads((folder / "scores.json").read_text())["rows"]["ours"]
-        built[name] = list(eager_for_a_moment())
-        eager_for_a_moment().clear()
-    assert built["plain"] == [] and len(built["compiled"]) == 2 and "uncompiled" not in capsys.readouterr().out
-    assert built["exported"] == [str(exported / "completion.pdiparams")] * 2
-    for fast in ("compiled", "exported"):
-        assert np.abs(np.subtract(made[fast], made["plain"])).max() <= 1
-        for key, value in scores["plain"].items():
-            np.testing.assert_allclose(scores[fast][key], value, rtol=1e-3, atol=1e-3)
+    scored = ("plain", "compiled", "exported")
+    assert_completes_the_same_compiled(
+        "glcic", "completion", weights, faces, tmp_path, capsys, eager_for_a_moment, scored
+    )

@@ -18,6 +18,8 @@ from common.runtime.optim import frozen
 from data.synthetic import write_faces
 from glcic import train as glcic_train
 from glcic.config import ARTICLE, PAPER, PRESETS, TINY
+from tests import helpers
+from tests.helpers import snapshot
 
 import paddle
 
@@ -35,13 +37,7 @@ def settings(faces, folder, **changes):
 
 def one_batch(cfg):
     images = np.random.default_rng(0).integers(0, 255, (4, 218, 178, 3), dtype=np.uint8)
-    make = glcic_train.sample_maker(images, cfg)
-    samples = [make(n, np.random.default_rng(n)) for n in range(cfg.batch_size)]
-    return glcic_train.to_tensors(tuple(np.stack(column) for column in zip(*samples, strict=True)))
-
-
-def snapshot(network):
-    return {name: value.numpy().copy() for name, value in network.state_dict().items()}
+    return glcic_train.to_tensors(helpers.one_batch(glcic_train, cfg, images))
 
 
 def changed(network, before):

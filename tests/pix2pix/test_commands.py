@@ -14,6 +14,7 @@ from data.synthetic import write_faces, write_streets
 from pix2pix import evaluate, export, infer
 from pix2pix import train as pix2pix_train
 from pix2pix.config import TINY
+from tests.helpers import fails
 
 import paddle
 
@@ -38,16 +39,6 @@ def weights(streets, tmp_path_factory):
 @pytest.fixture(scope="module")
 def photo_weights(streets, tmp_path_factory):
     return trained(tmp_path_factory.mktemp("run") / "photo", streets, direction="label-to-photo")
-
-
-def fails(capsys, main, *arguments):
-    """Runs a command that must end with status 2; returns its one line."""
-    with pytest.raises(SystemExit) as stop:
-        main([str(argument) for argument in arguments])
-    assert stop.value.code == 2
-    line = capsys.readouterr().err.strip().splitlines()[-1]
-    assert line.startswith("error: ")
-    return line
 
 
 def noise(height, width, seed=0):

@@ -5,7 +5,6 @@ descriptions (`fixtures/reference.py`, at a few base channels). The tests fill t
 them into files of the published formats, convert, and compare on the same images.
 """
 
-import importlib.util
 import json
 import pickle
 from pathlib import Path
@@ -18,18 +17,12 @@ from data.synthetic import write_streets
 from pix2pix import convert, infer
 from pix2pix import train as pix2pix_train
 from pix2pix.model import PatchDiscriminator
+from tests.helpers import module
 
 import paddle
 from paddle import nn
 
 FIXTURES = Path(__file__).parent / "fixtures"
-
-
-def module(path: Path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    found = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(found)
-    return found
 
 
 networks = module(FIXTURES / "published_files.py")

@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from common.runtime.device import open_device
 from pix2pix import encoding
 from pix2pix import train as pix2pix_train
 from pix2pix.config import TINY
+from tests.helpers import assert_equal_steps
 
 pytestmark = pytest.mark.gpu
 
@@ -22,17 +22,8 @@ def test_a_training_step_equals_the_processors(generator, mode, gpu):
     )
     rng = np.random.default_rng(0)
     source, target = (rng.integers(0, 255, (2, 64, 64, 3), dtype=np.uint8) for _ in range(2))
-    open_device("cpu")
-    nets, _ = pix2pix_train.build(cfg)
-    start = {name: {key: value.numpy() for key, value in net.state_dict().items()} for name, net in nets.items()}
-    losses = []
-    for device in ("cpu", gpu):
-        place = open_device(device)
-        nets, optimizers = pix2pix_train.build(cfg)
-        for name, net in nets.items():
-            net.set_state_dict(start[name])
-            assert str(net.parameters()[0].place) == str(place)
-        batch = encoding.to_networks(source, target, cfg.direction)
-        done = pix2pix_train.train_step(nets, optimizers, *batch, cfg)
-        losses.append({name: float(value.mean()) for name, value in done.items() if name != "penalty"})
-    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+    def step(nets, optimizers):
+        return pix2pix_train.train_step(nets, optimizers, *encoding.to_networks(source, target, cfg.direction), cfg)
+
+    assert_equal_steps(("cpu", gpu), pix2pix_train, cfg, step)

@@ -1,7 +1,6 @@
 """Published weights files, written here byte by byte or by torch itself: read in full, or refused without running."""
 
 import builtins
-import importlib.util
 import json
 import pickle
 import struct
@@ -16,16 +15,10 @@ from safetensors.numpy import save_file
 
 from common.convert.torch_files import read_published
 from common.errors import UserError
+from tests.helpers import module
 
 TESTS = Path(__file__).parents[2]
 FIXTURES = TESTS / "glcic" / "fixtures"
-
-
-def module(path: Path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    found = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(found)
-    return found
 
 
 files = module(FIXTURES / "published_files.py")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import UserError
-from common.runtime.commands import expand_home, one_line_errors
+from common.runtime.commands import answer_first, expand_home, one_line_errors
 
 ROOT = Path(__file__).parents[3]
 ROOT_USER, ROOT_HOME = pwd.getpwuid(0).pw_name, pwd.getpwuid(0).pw_dir
@@ -195,6 +195,16 @@ def test_without_home_the_list_of_users_is_asked_and_else_one_line_says_so(monke
         one_line_errors(print)(["--output=~/x"])
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ~/x: ~ is the home folder, but HOME is not set")
+
+
+def test_a_command_that_reads_its_flags_twice_says_so_once(monkeypatch, capsys):
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(sys, "argv", ["command", "--output=~/x"])
+    read = []
+    answer_first(lambda words, _: read.append(words), "")
+    one_line_errors(read.append)()
+    assert read == [[f"--output={pwd.getpwuid(os.getuid()).pw_dir}/x"]] * 2
+    assert capsys.readouterr().err.count("note: HOME is not set") == 1
 
 
 # ---- characters
