@@ -29,7 +29,7 @@ PHASES = {  # so that every phase of a paper's algorithm is long enough to be ki
     "glcic": {"completion_steps": 20, "discriminator_steps": 10},
     "deepfill": {"plain_steps": 20},
 }
-TIMEOUT_SECONDS = 900
+TIMEOUT_SECONDS = 1800
 
 
 class LostError(AssertionError):
