@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import inspect
 import itertools
+import json
 import math
 import re
 import textwrap
@@ -92,6 +93,9 @@ class RunSettings:
     """Minutes between checkpoints; one more is written at the end and on Ctrl-C, SIGTERM or SIGHUP [ours]"""
     preview_steps: int = 500
     """Number of steps between preview images, after those at steps 1, 50 and 200 [ours]"""
+    visualdl: bool = False
+    """Log every recorded value, the previews, and histograms of what a discriminator says for VisualDL too, in
+    visualdl/ of the run folder (pip install -e ".[log]") [ours]"""
     max_minutes: float = 0.0
     """Minutes after which this session stops, saved and ready to resume; 0 is no limit [ours]"""
 
@@ -194,7 +198,7 @@ class ExportSettings(DeviceSettings):
 # Fields that may differ between a run and its resumption: none of them changes what a step computes.
 FREE_FIELDS = {
     *("data_dir", "run_dir", "device", "resume", "total_steps", "workers", "save_minutes", "preview_steps"),
-    *("max_minutes", "on_nan", "preset", "to_static", "channels_last", "restart_schedule"),
+    *("max_minutes", "on_nan", "preset", "to_static", "channels_last", "restart_schedule", "visualdl"),
 }
 
 
@@ -361,12 +365,5 @@ def ask_for_data(config: RunSettings) -> None:
 
 def to_json(config) -> dict:
     """The config as plain JSON values (paths become text, tuples lists)."""
-
-    def plain(value):
-        if isinstance(value, Path):
-            return str(value)
-        if isinstance(value, tuple | list):
-            return [plain(item) for item in value]
-        return value
-
-    return {field.name: plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
+    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    return json.loads(json.dumps(values, default=str))

@@ -8,14 +8,17 @@ from common.checkpoint.weights import load_trained
 from common.cpu_layers import layers
 from common.runtime import device, distributed, optim
 from common.runtime.device import paddle, writable_home
+from common.training import visualdl_log
 
 
 def begin(cfg, draw_images: Callable[[Path], Path], drawn: str | Path) -> Path:
     """Opens the device and says what it is. The images' folder: --data-dir, or else `drawn`, drawn by one process.
 
     Raises:
-        UserError: there is no such device.
+        UserError: there is no such device, or --visualdl is asked for and VisualDL is missing.
     """
+    if cfg.visualdl:
+        visualdl_log.require()
     print(device.describe(device.open_device(cfg.device, cfg.disable_cpu_layers)))
     with distributed.first_alone():
         return cfg.data_dir or draw_images(Path(drawn))

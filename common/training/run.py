@@ -69,7 +69,7 @@ class Run:
         self._before: dict = {}  # the progress that was resumed from
         self._data: dict | None = None  # number of images and checksum of their names
         self._sums: dict[str, list[paddle.Tensor]] = {}
-        self._per_image: set[str] = set()  # names of the values that are one for each image
+        self._per_image: dict[str, list[paddle.Tensor]] = {}  # by name, values that are one for each image
         self._half_precision = contextlib.ExitStack()  # of the step being done
         self._old_handlers = {}
         self._open()
@@ -301,8 +301,8 @@ class Run:
         if self.rollbacks == MAX_ROLLBACKS:
             raise DivergedError(f"{problem}; it went back {MAX_ROLLBACKS} times and never came to the next checkpoint")
         reached, used = self.step, self.step + self.skipped
-        self._sums = {}
-        self.files.stats.close()
+        self._sums, self._per_image = {}, {}
+        self.files.close_stats()
         with distributed.first_alone():
             found = checkpoint_state.all_states(self.files.checkpoints)  # the first process may have set some aside
             self._go_on_from(self.files.load_newest(found, self.networks, self.optimizers)[1])
@@ -322,21 +322,23 @@ class Run:
         self._half_precision.close()
         for name, value in losses.items():
             if value.ndim:
-                self._per_image.add(name)
+                values = self._per_image.setdefault(name, [])
+                values += [value.detach().flatten()] if self.files.visualdl else []
             self._sums.setdefault(name, []).append(value.detach().mean() if value.ndim else value.detach())
 
     def _write_losses(self) -> None:
         means = [paddle.stack(values).mean() for values in self._sums.values()]
         means = {name: float(mean) for name, mean in zip(self._sums, distributed.average(means), strict=True)}
-        self._sums = {}
+        per_image, self._sums, self._per_image = self._per_image, {}, {}
         bad = [name for name, value in means.items() if not math.isfinite(value)]
         if bad:
             raise DivergedError(f"the loss {', '.join(bad)} is no finite number at step {self.step}")
         if means:
-            self.files.log(self.step, means)
+            histograms = {name: paddle.concat(values).numpy() for name, values in per_image.items() if values}
+            self.files.log(self.step, means, histograms)
             if self.writes and self.reference and (said := reference.report(self.reference, self.step, means)):
                 tqdm.write(said)
-            whole = [name for name in means if name not in self._per_image and name.rpartition("_")[0] not in means]
+            whole = [name for name in means if name not in per_image and name.rpartition("_")[0] not in means]
             self._bar.set_postfix({name: f"{means[name]:.4g}" for name in whole}, refresh=False)
 
     def preview_due(self) -> bool:

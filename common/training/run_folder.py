@@ -22,7 +22,7 @@ from common.runtime.device import paddle
 from common.runtime.device_faults import is_lost
 from common.runtime.environment import settings
 from common.runtime.strict_json import WHY, json_text
-from common.training import curves, run_lock
+from common.training import curves, run_lock, visualdl_log
 from common.training.run_lock import RunLock
 
 MAX_STEP = 10**15
@@ -33,6 +33,7 @@ class RunFolder:
     """The folder of one training run, which is locked as long as the run is open:
 
     options.json stats.jsonl curves.png previews/step_0000050.png checkpoints/step_0000200/ weights.safetensors
+    and, with --visualdl, visualdl/vdlrecords.run.log
 
     Of several processes each has one, and process 0 alone writes.
 
@@ -47,6 +48,7 @@ class RunFolder:
         self.checkpoints = self.path / "checkpoints"
         self.writes = distributed.rank() == 0
         self.lock: RunLock | None = None
+        self.stats = self.visualdl = None  # stats.jsonl, and VisualDL's writer with --visualdl
 
     def take(self) -> None:
         """Locks the folder, moves an older run aside if asked, and removes what a killed process was writing.
@@ -69,9 +71,7 @@ class RunFolder:
 
     def close(self) -> None:
         """Lets others take the folder."""
-        if hasattr(self, "stats"):
-            with contextlib.suppress(OSError):  # of a full disk, said when the line was written
-                self.stats.close()
+        self.close_stats()
         if self.lock:
             self.lock.release()
 
@@ -100,6 +100,7 @@ class RunFolder:
         else:
             if self.writes:
                 (self.path / "stats.jsonl").unlink(missing_ok=True)
+                visualdl_log.log_path(self.path).unlink(missing_ok=True)
             return {}, {}
         print(f"resumed from {source}, {progress['step']} steps done")
         return progress, options
@@ -138,6 +139,8 @@ class RunFolder:
             )
         if self.writes:
             trim_stats(self.path, progress["step"])
+            if self.cfg.visualdl:
+                visualdl_log.trim(self.path, progress["step"])
         return progress
 
     def _set_later_aside(self, source: Path, step: int) -> None:
@@ -167,7 +170,7 @@ class RunFolder:
     # ---- what a run writes
 
     def begin(self, schedule_steps: int) -> None:
-        """Writes the options, and opens stats.jsonl."""
+        """Writes the options, and opens stats.jsonl and the VisualDL log."""
         self.open_stats()
         if self.writes:
             self._write_options(self.path, schedule_steps)
@@ -179,9 +182,15 @@ class RunFolder:
 
     def open_stats(self) -> None:
         self.stats = (self.path / "stats.jsonl" if self.writes else Path(os.devnull)).open("a")
+        self.visualdl = visualdl_log.open_log(self.path) if self.cfg.visualdl and self.writes else None
 
-    def log(self, step: int, values: dict[str, float]) -> None:
-        """Appends one line to stats.jsonl: steps done, clock time and the values."""
+    def close_stats(self) -> None:
+        for log in filter(None, (self.stats, self.visualdl)):
+            with contextlib.suppress(OSError):  # of a full disk, said when the line was written
+                log.close()
+
+    def log(self, step: int, values: dict[str, float], histograms: dict[str, np.ndarray] | None = None) -> None:
+        """Appends one line to stats.jsonl: steps done, clock time and the values. VisualDL gets the histograms too."""
         try:
             self.stats.write(json_text({"step": step, "time": round(time.time(), 1), **values}) + "\n")
             self.stats.flush()
@@ -190,6 +199,8 @@ class RunFolder:
                 f"cannot write {self.path / 'stats.jsonl'}: {problem.strerror or problem}; the same command goes on "
                 "from the last checkpoint"
             ) from None
+        if self.visualdl and not self.is_gone():
+            visualdl_log.add(self.visualdl, step, values, histograms or {})
 
     def is_gone(self) -> bool:
         """Another folder, or none, is where the run began."""
@@ -197,6 +208,8 @@ class RunFolder:
 
     def write_preview(self, step: int, image: np.ndarray) -> None:
         write_image(self.path / "previews" / f"step_{step:07d}.png", image)
+        if self.visualdl:
+            self.visualdl.add_image("preview", image, step)
 
     def save(self, networks: dict, optimizers: dict, progress: dict) -> None:
         """Writes a checkpoint and the curves.

@@ -23,7 +23,7 @@ LARGER = {
     "common/checkpoint/pickled_tensors.py": 240,
     "common/checkpoint/state.py": 260,
     "common/checkpoint/weights.py": 260,
-    "common/config.py": 372,
+    "common/config.py": 369,
     "common/convert/tensorflow_checkpoints.py": 380,
     "common/cpu_layers/layers.py": 280,
     "common/datasets/paired_images.py": 500,
