@@ -20,7 +20,7 @@ from common.config import at_least
 from common.errors import UserError
 from common.runtime.commands import one_line_errors
 from common.runtime.strict_json import json_text
-from common.training.run_folder import read_stats
+from common.training.stats import read_stats
 
 STRETCHES = 10  # of a run
 

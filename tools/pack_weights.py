@@ -27,7 +27,7 @@ from common.errors import UserError
 from common.runtime.commands import one_line_errors
 from common.runtime.outputs import check_output
 from common.runtime.strict_json import json_text
-from common.training.run_folder import read_stats
+from common.training.stats import read_stats
 from weights import FOLDER, MANIFEST, read_manifest
 
 # Our reading; the terms on the official page are what counts.

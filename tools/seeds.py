@@ -21,7 +21,7 @@ from common.errors import UserError
 from common.runtime.commands import one_line_errors
 from common.runtime.strict_json import json_text
 from common.training import reference
-from common.training.run_folder import read_stats
+from common.training.stats import read_stats
 
 ROOT = Path(__file__).resolve().parents[1]
 LONGEST_SECONDS = 3600  # of one run

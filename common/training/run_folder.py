@@ -21,12 +21,10 @@ from common.runtime import distributed
 from common.runtime.device import paddle
 from common.runtime.device_faults import is_lost
 from common.runtime.environment import settings
-from common.runtime.strict_json import WHY, json_text
+from common.runtime.strict_json import json_text
 from common.training import curves, run_lock, visualdl_log
 from common.training.run_lock import RunLock
-
-MAX_STEP = 10**15
-MAX_INTEGER = 2**1023  # larger ones are no floating-point numbers
+from common.training.stats import read_stats, trim_stats
 
 
 class RunFolder:
@@ -285,49 +283,6 @@ def read_options(folder: Path, paper: str) -> dict:
     if options["paper"] != paper:
         raise UserError(f"{folder} holds a run of {options['paper']}, not of {paper}; choose another --run-dir")
     return options
-
-
-# ---- stats.jsonl
-
-
-def read_stats(folder: Path) -> list[dict]:
-    """The records of stats.jsonl: steps done and values. What is no record is left out, see `trim_stats`."""
-    return _read_stats(folder)[0]
-
-
-def _read_stats(folder: Path) -> tuple[list[dict], int]:
-    try:
-        lines = (folder / "stats.jsonl").read_text(errors="replace").splitlines()
-    except OSError:
-        return [], 0
-    records = [record for record in map(_parse_record, lines) if record is not None]
-    return records, len(lines) - len(records)
-
-
-def _parse_record(line: str) -> dict | None:
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(record, dict) or type(record.get("step")) is not int or not 0 <= record["step"] <= MAX_STEP:
-        return None
-    numbers = [value for name, value in record.items() if name != WHY]
-    return json.loads(json_text(record)) if all(map(_may_be_logged, numbers)) else None
-
-
-def _may_be_logged(value) -> bool:
-    return value is None or type(value) is float or (type(value) is int and abs(value) < MAX_INTEGER)
-
-
-def trim_stats(folder: Path, step: int) -> None:
-    """Drops the records of steps that will be done again, and lines that are no records: these are counted aloud."""
-    records, dropped = _read_stats(folder)
-    if dropped:
-        lines = "1 line that is no record was" if dropped == 1 else f"{dropped} lines that are no records were"
-        print(f"note: {lines} dropped from {folder / 'stats.jsonl'}")
-    write_text(
-        folder / "stats.jsonl", "".join(json_text(record) + "\n" for record in records if record["step"] <= step)
-    )
 
 
 # ---- disk

@@ -9,7 +9,7 @@ import pytest
 
 from common.checkpoint.weights import named_tensors
 from common.errors import UserError
-from common.training.run_folder import read_stats
+from common.training.stats import read_stats
 
 import paddle
 

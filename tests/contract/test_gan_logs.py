@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from common.training.run_folder import read_stats
+from common.training.stats import read_stats
 
 ROOT = Path(__file__).parents[2]
 TRAINED = {

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 
 from common.checkpoint.state import newest_state
 from common.imaging.io import read_image, write_image
-from common.training.run_folder import read_stats
+from common.training.stats import read_stats
 
 ROOT = Path(__file__).parents[2]
 PAPERS = sorted(path.parent.name for path in ROOT.glob("*/infer.py"))

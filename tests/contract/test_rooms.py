@@ -42,7 +42,7 @@ LARGER = {
     "common/masks/reader.py": 380,
     "common/runtime/device.py": 220,
     "common/training/run.py": 420,
-    "common/training/run_folder.py": 340,
+    "common/training/run_folder.py": 305,
     "common/training/run_lock.py": 220,
     "dcgan_completion/face.py": 220,
     "dcgan_completion/infer.py": 440,

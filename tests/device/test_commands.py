@@ -8,7 +8,7 @@ from safetensors.numpy import load_file
 
 from common.checkpoint.state import newest_state
 from common.imaging.io import read_image, write_image
-from common.training.run_folder import read_stats
+from common.training.stats import read_stats
 from tests.device import build
 from tests.device.conftest import ROOT, train_words
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from common.training.run_folder import read_stats
+from common.training.stats import read_stats
 from deepfill import train as deepfill_train
 from tests.device.conftest import ROOT, train_words
 

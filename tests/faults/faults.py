@@ -15,7 +15,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from common.checkpoint.state import all_states
-from common.training.run_folder import read_stats
+from common.training.stats import read_stats
 
 from runs import Kept, Leg, Training, expect
 

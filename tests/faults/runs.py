@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 from common.checkpoint import state as checkpoint_state
 from common.imaging.io import read_image
 from common.training.run import RECORD_STEPS
-from common.training.run_folder import read_stats
+from common.training.stats import read_stats
 from data.synthetic import write_faces, write_streets
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -26,7 +26,7 @@ from common.runtime import optim
 from common.runtime.commands import one_line_errors
 from common.runtime.device import open_device
 from common.training.run import Run
-from common.training.run_folder import read_stats
+from common.training.stats import read_stats
 
 import paddle
 

@@ -13,7 +13,7 @@ from common.errors import UserError
 from common.imaging.io import read_image
 from common.runtime.commands import one_line_errors
 from common.training import preparation, visualdl_log
-from common.training.run_folder import read_stats
+from common.training.stats import read_stats
 from tests.common.training.test_run import new_run, numbers
 
 import paddle
