@@ -12,6 +12,8 @@ from common.errors import UserError
 from common.imaging.folders import find_images, is_litter, is_zip
 from common.runtime.commands import ROOT, next_command, unpack_command
 
+AI_STUDIO = Path("/home/aistudio")  # its home folder, whoever the process runs as
+MOUNTED = "data[0-9]*"  # AI Studio's name for the folder of a data set
 SAMPLED = 20  # images of a data set that are decoded
 PAIR_SIGNS = ("trainA", "trainB", "leftImg8bit", "gtFine", "*train_list*")
 
@@ -31,12 +33,14 @@ def find_data(given: Path | None) -> list[DataSet]:
     if given:
         return explore(given)
     places = []
-    for folder in (Path("data"), ROOT / "data"):
+    for folder in (Path("data"), ROOT / "data", AI_STUDIO / "data"):
         places += (
             [folder] if find_celeba(folder) else _folders(folder) + (archives_in(folder) if folder.is_dir() else [])
         )
     with contextlib.suppress(RuntimeError):  # this user has no home
-        places += sorted(Path.home().glob("data/data[0-9]*"))
+        places += sorted(Path.home().glob(f"data/{MOUNTED}"))
+    for folder in (Path.cwd(), *Path.cwd().parents):  # of script jobs, beside or above the code
+        places += sorted(folder.glob(f"train_data/datasets/{MOUNTED}"))
     different = {place.resolve(): place for place in reversed(places) if not is_example(place)}
     return [each for place in reversed(different.values()) for each in explore(place)]
 

@@ -5,7 +5,10 @@ import base64
 import importlib
 import io
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -125,6 +128,21 @@ def test_every_code_cell_parses_and_names_of_the_suite_exist(path):
                 for alias in node.names:
                     if not hasattr(module, alias.name):
                         importlib.import_module(f"{node.module}.{alias.name}")
+
+
+@books
+def test_the_first_cell_finds_the_suite_and_does_nothing_slow_where_all_is_installed(path, tmp_path):
+    """Started in the paper's folder, and, as on AI Studio, two folders above the suite; without Paddle or output."""
+    cell = text(code_cells(path)[0]["source"])
+    told = "\nassert not {'paddle', 'pip', 'cv2'} & set(sys.modules); print(Path.cwd(), sys.path[0])"
+    (tmp_path / "home/work").mkdir(parents=True)
+    (tmp_path / "home/work/suite").symlink_to(ROOT)
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    for folder in (path.parent, tmp_path / "home"):
+        command = [sys.executable, "-c", cell + told]
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
+        where, first = done.stdout.split() or [done.stderr, ""]
+        assert Path(where).resolve() == Path(first).resolve() == ROOT
 
 
 @books

@@ -385,6 +385,33 @@ def test_where_data_is_looked_for(tmp_path, monkeypatch):
     assert [str(each.place) for each in find_datasets.find_data(None)] == ["data", places[-1]]
 
 
+@pytest.mark.parametrize("user", ["aistudio", "root"])
+def test_data_sets_that_ai_studio_mounts_are_found(user, tmp_path, monkeypatch):
+    """In a notebook's home folder, whoever it runs as, once each; of a script job above the code, which is the cwd."""
+    home, job = tmp_path / "home/aistudio", tmp_path / "paddlejob/workspace"
+    monkeypatch.setattr(Path, "home", lambda: tmp_path / "home" / user)
+    monkeypatch.setattr(find_datasets, "AI_STUDIO", home)
+    clone = home / "work/suite"
+    clone.mkdir(parents=True)
+    monkeypatch.setattr(find_datasets, "ROOT", clone)
+    monkeypatch.chdir(clone)
+    assert find_datasets.find_data(None) == []
+    celeba(home / "data/data12345")
+    images(home / "data/faces/train", 20, jpeg(80, 40))
+    images(tmp_path / "home/root/data/private")
+    celeba(job / "train_data/datasets/data777/archive")
+    images(job / "train_data/datasets/other")
+    found = sorted(each.place for each in find_datasets.find_data(None))
+    assert found == [home / "data/data12345", home / "data/faces"]
+    (job / "code").mkdir()
+    monkeypatch.chdir(job / "code")
+    monkeypatch.setattr(find_datasets, "ROOT", job / "code")
+    monkeypatch.setattr(find_datasets, "AI_STUDIO", tmp_path / "none")
+    monkeypatch.setattr(Path, "home", lambda: tmp_path / "none")
+    (found,) = find_datasets.find_data(None)
+    assert found.place == job / "train_data/datasets/data777/archive" and found.title.startswith("CelebA")
+
+
 def test_the_examples_are_never_offered_as_training_data(tmp_path, monkeypatch):
     """In a fresh clone they are the only images in data/, half of them masks; also in another clone than this one."""
     clone = tmp_path / "clone"
