@@ -51,7 +51,8 @@ def train(options: Options, folder: Path, *flags: str) -> None:
     """One run. Raises UserError when it fails."""
     command = [sys.executable, "-m", f"{options.paper}.train", options.preset, "--device", "cpu", *flags]
     command += ["--total-steps", str(options.steps), "--run-dir", str(folder.resolve())]
-    command += ["--data-dir", str(options.data_dir.resolve())] if options.data_dir else []
+    if options.data_dir:
+        command += ["--data-dir", str(options.data_dir.resolve())]
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads), "PYTHONPATH": path}
     if subprocess.run(command, cwd=ROOT, env=environment).returncode:

@@ -68,12 +68,16 @@ def table_row(row: dict) -> str:
     cells = [row["name"], "–", "–"]
     if row["peer"]:
         cells[1:] = [f"**{row['ratio_median']:.2f}**", f"{row['ratio_min']:.2f} to {row['ratio_max']:.2f}"]
-    sides = row["ours"], row["peer"]
-    cells += [short(side["seconds"]) if side else "–" for side in sides]
-    cells += [short(side["user_seconds"] + side["system_seconds"]) if side else "–" for side in sides]
-    cells += [f"{side['minor_faults']:,.0f}" if side else "–" for side in sides]
-    cells += [f"{side['peak_megabytes']:,.0f}" if side else "–" for side in sides]
-    return f"| {' | '.join(cells)} |"
+    figures = zip(_figures(row["ours"]), _figures(row["peer"]), strict=True)
+    return f"| {' | '.join([*cells, *(text for both in figures for text in both)])} |"
+
+
+def _figures(side: dict | None) -> list[str]:
+    """Time, time of the processor, page faults and memory of one side; dashes where there is none."""
+    if not side:
+        return ["–"] * 4
+    times = short(side["seconds"]), short(side["user_seconds"] + side["system_seconds"])
+    return [*times, f"{side['minor_faults']:,.0f}", f"{side['peak_megabytes']:,.0f}"]
 
 
 def short(seconds: float) -> str:
@@ -104,7 +108,8 @@ def markdown(result: dict, plots: dict[str, Path], page: Path) -> str:
         lines += ["", HEAD, *map(table_row, result["rows"]), ""]
     for row in result["rows"]:
         about_it = f"{row['rounds']} rounds of {row['repeats']}"
-        about_it += f"; the sides differ by {row['difference']:.0e}" if row["peer"] else ""
+        if row["peer"]:
+            about_it += f"; the sides differ by {row['difference']:.0e}"
         lines.append(f"* {row['name']}: {row['note']}. {about_it}.")
     for curve in result["curves"]:
         lines += ["", f"{curve['name']}: {curve['note']}, by {curve['setting']}", "", HEAD]

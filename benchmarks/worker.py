@@ -32,7 +32,9 @@ def libc() -> ctypes.CDLL | None:
     """glibc, or None where another C library is in its place."""
     try:
         library = ctypes.CDLL("libc.so.6")
-        return library if hasattr(library, "mallopt") and hasattr(library, "malloc_trim") else None
+        if hasattr(library, "mallopt") and hasattr(library, "malloc_trim"):
+            return library
+        return None
     except OSError:
         return None
 

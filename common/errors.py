@@ -14,6 +14,11 @@ class DivergedError(UserError):
     """Losses or weights of a training run are no finite numbers any more."""
 
 
+def first_few(names: list[str], most: int = 3) -> str:
+    """The first names of a list, and `…` for the others."""
+    return ", ".join(names[:most]) + ", …" * (len(names) > most)
+
+
 def none_readable(problems: list[str], what: str = "image") -> UserError:
     """The error for a set of which nothing can be read, with the first three reasons."""
     more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""

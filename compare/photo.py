@@ -70,8 +70,7 @@ def completing_papers() -> list[str]:
 
 def in_order(papers) -> list[str]:
     """Folders' names by the papers' years, those that LABELS does not have at the end."""
-    places = list(LABELS)
-    return sorted(papers, key=lambda paper: places.index(paper) if paper in places else len(places))
+    return sorted(papers, key=lambda paper: [*LABELS, paper].index(paper))
 
 
 def choose(papers: tuple[str, ...], files: tuple[Path, ...]) -> dict[str, Path]:
@@ -93,7 +92,7 @@ def choose(papers: tuple[str, ...], files: tuple[Path, ...]) -> dict[str, Path]:
             raise UserError(
                 f"there are no weights to complete with of {paper!r}; choose from {choice}, or give --weights"
             )
-        chosen[paper] = own[paper] if paper in own else weights.find(weights.of_paper(paper)[0])
+        chosen[paper] = own.get(paper) or weights.find(weights.of_paper(paper)[0])
     return chosen
 
 
@@ -104,7 +103,9 @@ def load(paper: str, file: Path):
     if not hasattr(module, "complete"):
         raise UserError(f"{file} is of {paper}, which completes no photos")
     network = module.load(file)
-    return module.faster(network) if hasattr(module, "faster") else network
+    if hasattr(module, "faster"):
+        network = module.faster(network)
+    return network
 
 
 def ask_paper(paper: str, file: Path, image: np.ndarray, mask: np.ndarray, **options) -> Result:
@@ -190,11 +191,10 @@ def sheet(image: np.ndarray, mask: np.ndarray, results: list[Result]) -> np.ndar
         (shown, "Hole", f"{fraction} of the photo"),
     ]
     for result in results:
-        known = result.image is not None
-        cells.append(
-            (_fit(result.image[part], height) if known else _say(result.problem, height), result.label,
-             told_seconds(result.seconds) if known else "not for this photo")
-        )  # fmt: skip
+        if result.image is None:
+            cells.append((_say(result.problem, height), result.label, "not for this photo"))
+        else:
+            cells.append((_fit(result.image[part], height), result.label, told_seconds(result.seconds)))
     return _lay_out(cells, height)
 
 

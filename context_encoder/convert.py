@@ -164,8 +164,10 @@ def recognise(layers: Layers, options: Options) -> tuple[str, dict]:
     # conditional discriminator.
     extra = len(convs) - (len(layers) - len(convs)) - 2
     is_discriminator = outputs[-1:] == [1]
-    halvings = len(convs) - 1 - 2 * extra if is_discriminator else (len(convs) - extra - 1) // 2
-    if extra not in (0, 1) or halvings < (2 if is_discriminator else 3):
+    halvings, least = (len(convs) - extra - 1) // 2, 3
+    if is_discriminator:
+        halvings, least = len(convs) - 1 - 2 * extra, 2
+    if extra not in (0, 1) or halvings < least:
         raise UserError(
             f"{options.published} holds no Context Encoder: {len(convs)} convolutions and {len(layers) - len(convs)} "
             "normalisations do not make one"
@@ -174,8 +176,9 @@ def recognise(layers: Layers, options: Options) -> tuple[str, dict]:
     biased = sum("bias" in layers[name] for name in convs) > len(convs) / 2  # so that the odd one out is named
     base = outputs[0] * 64 // widths(side)[0]
     if is_discriminator:
-        base, context_px = (outputs[0], 2 * side) if extra else (base, 0)
-        sizes = {"side_px": side, "base_channels": base, "conv_bias": biased, "context_px": context_px}
+        sizes = {"side_px": side, "base_channels": base, "conv_bias": biased, "context_px": 0}
+        if extra:
+            sizes |= {"base_channels": outputs[0], "context_px": 2 * side}
         return "discriminator", sizes
     refuse_article_as_printed(layers, options.published)
     output = "center" if (len(convs) - extra) % 2 else "whole"  # a whole image takes one step more
@@ -206,7 +209,9 @@ def refuse_article_as_printed(layers: Layers, path: Path) -> None:
 
 
 def _is_norm(tensors: Tensors) -> bool:
-    return tensors["weight"].ndim == 1 if "weight" in tensors else "running_mean" in tensors
+    if "weight" in tensors:
+        return tensors["weight"].ndim == 1
+    return "running_mean" in tensors
 
 
 def _outputs(layers: Layers, name: str) -> int:
@@ -266,7 +271,7 @@ def write(networks: dict, source: Source, options: Options) -> Path:
     path, generator, discriminator = options.output, networks.get("generator"), networks.get("discriminator")
     metadata = {}
     if generator:
-        masks = "center" if generator.output == "center" else "noise"  # what the release trains on
+        masks = {"center": "center", "whole": "noise"}[generator.output]  # what the release trains on
         metadata = {"image_px": generator.image_px, "crop": "center", "holes": masks}
         colour = " ".join(f"{value:g}" for value in generator.arguments["mean_colour"])
         print(f"assumed: colour in the hole RGB {colour} ({options.mean_colour}); --mean-colour if another")

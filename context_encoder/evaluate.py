@@ -57,7 +57,8 @@ def evaluate(options: Options) -> dict:
     """
     at_least(options, limit=1, seed=0)
     network, metrics = load(options.weights), PerceptualMetrics(options)
-    network = network if options.disable_cpu_layers else faster(network)
+    if not options.disable_cpu_layers:
+        network = faster(network)
     metadata = network.metadata
     kind = metadata["holes"] if options.mask == "own" else options.mask
     dataset = open_photos(options.data_dir, options.split, options.pairs)

@@ -8,6 +8,7 @@ fills a hole has to carry over skin, eyes, hair and light from what it sees. Len
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
@@ -43,8 +44,10 @@ FAIR_IRISES = ((98, 110, 62), (82, 124, 140), (96, 142, 186), (122, 136, 144))
 LIPSTICKS = ((176, 24, 48), (200, 84, 96), (150, 40, 70), (214, 110, 110), (120, 30, 40))
 LIGHTS = ((1.0, 1.0, 1.0), (1.05, 1.0, 0.92), (0.95, 1.0, 1.06), (1.03, 0.98, 0.98))  # neutral, warm, cool, rosy
 
-MENS_STYLES = ("bald", "balding", "buzz", "short", "short", "short", "short", "quiff", "quiff", "curly", "hat")
-WOMENS_STYLES = ("short", "bob", "bob", "bob", "long", "long", "long", "long", "curly", "bun", "bun", "hat")
+STYLES = (  # of women, of men
+    ("short", "bob", "bob", "bob", "long", "long", "long", "long", "curly", "bun", "bun", "hat"),
+    ("bald", "balding", "buzz", "short", "short", "short", "short", "quiff", "quiff", "curly", "hat"),
+)
 BEARDS = ("stubble", "goatee", "moustache", "full", "full")
 COLLARS = ("round", "round", "vee", "shirt", "wide", "suit")
 
@@ -117,110 +120,103 @@ def one_of(rng: np.random.Generator, values: tuple):
     return values[int(rng.integers(len(values)))]
 
 
+def uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    return float(rng.uniform(low, high))
+
+
+def seldom(rng: np.random.Generator, often: float, draw, otherwise):
+    """What draw() gives in a fraction of all cases, else another value."""
+    return draw() if rng.random() < often else otherwise
+
+
 def muted(rng: np.random.Generator) -> Colour:
     """Any colour, seldom a loud one."""
-    grey, vivid = float(rng.uniform(15, 240)), float(rng.uniform(0.05, 0.75))
+    grey, vivid = uniform(rng, 15, 240), uniform(rng, 0.05, 0.75)
     return mix((grey, grey, grey), tuple(float(level) for level in rng.uniform(0, 255, 3)), vivid)
 
 
 def sample_look(rng: np.random.Generator) -> Look:
     """Draws the parameters of a face; what belongs together (age and grey hair, skin and iris) is drawn together."""
+
+    between = partial(uniform, rng)
     masculine, age = bool(rng.random() < 0.5), float(rng.uniform() ** 1.6)
-    tone = float(rng.uniform(0, len(SKINS) - 1.001))
-    fair = tone < 4.5
+    tone = between(0, len(SKINS) - 1.001)
     skin = mix(SKINS[int(tone)], SKINS[int(tone) + 1], tone % 1)
     skin = tuple(level + float(change) for level, change in zip(skin, rng.uniform(-5, 5, 3), strict=True))
-    return Look(
+    palettes = (DARK_HAIR, DARK_IRISES)
+    if tone < 4.5:
+        palettes = (DARK_HAIR + FAIR_HAIR, DARK_IRISES + FAIR_IRISES)
+    return Look(  # each value is drawn where it stands
         masculine=masculine,
         skin=skin,
         age=age,
-        **sample_pose(rng),
-        **sample_head(rng, masculine),
-        **sample_hair(rng, masculine, fair, age),
-        **sample_eyes(rng, masculine, fair),
+        roll=between(-0.09, 0.09),
+        scale=between(0.97, 1.06),
+        shift=tuple(rng.uniform(-2.5, 2.5, 2)),
+        yaw=between(-1, 1),
+        light=(between(-0.55, 0.55), between(-0.8, 0.05)),
+        contrast=between(0.22, 0.55),
+        tint=one_of(rng, LIGHTS),
+        blush=between(0.05, 0.35),
+        width=between(0.96, 1.1),
+        jaw=between(*((0.88, 1.03), (0.98, 1.13))[masculine]),
+        chin=between(-4, 5),
+        nose_width=between(0.82, 1.25),
+        nose_length=between(-2.5, 3),
+        **sample_hair(rng, masculine, palettes[0], age),
+        **sample_eyes(rng, masculine, palettes[1]),
         **sample_mouth(rng, masculine, skin),
-        **sample_dress(rng, masculine),
+        clothes=muted(rng),
+        collar=one_of(rng, COLLARS),
+        stripes=seldom(rng, 0.2, lambda: int(rng.integers(3, 8)), 0),
+        earrings=bool(not masculine and rng.random() < 0.4),
     )
 
 
-def sample_pose(rng: np.random.Generator) -> dict:
-    return {
-        "roll": float(rng.uniform(-0.09, 0.09)),
-        "scale": float(rng.uniform(0.97, 1.06)),
-        "shift": tuple(rng.uniform(-2.5, 2.5, 2)),
-        "yaw": float(rng.uniform(-1, 1)),
-        "light": (float(rng.uniform(-0.55, 0.55)), float(rng.uniform(-0.8, 0.05))),
-        "contrast": float(rng.uniform(0.22, 0.55)),
-        "tint": one_of(rng, LIGHTS),
-    }
-
-
-def sample_head(rng: np.random.Generator, masculine: bool) -> dict:
-    return {
-        "blush": float(rng.uniform(0.05, 0.35)),
-        "width": float(rng.uniform(0.96, 1.1)),
-        "jaw": float(rng.uniform(0.98, 1.13) if masculine else rng.uniform(0.88, 1.03)),
-        "chin": float(rng.uniform(-4, 5)),
-        "nose_width": float(rng.uniform(0.82, 1.25)),
-        "nose_length": float(rng.uniform(-2.5, 3)),
-    }
-
-
-def sample_hair(rng: np.random.Generator, masculine: bool, fair: bool, age: float) -> dict:
+def sample_hair(rng: np.random.Generator, masculine: bool, palette: tuple, age: float) -> dict:
     draw = rng.random()
-    palette = DARK_HAIR + FAIR_HAIR if fair else DARK_HAIR
     if draw < 0.03:
         palette = DYED_HAIR
     elif draw < age - 0.3:
         palette = GREY_HAIR
-    style = one_of(rng, MENS_STYLES if masculine else WOMENS_STYLES)
+    style = one_of(rng, STYLES[masculine])
     return {
-        "hair": mix(one_of(rng, palette), one_of(rng, palette), float(rng.uniform(0, 0.5))),
+        "hair": mix(one_of(rng, palette), one_of(rng, palette), uniform(rng, 0, 0.5)),
         "style": style,
-        "volume": float(rng.uniform(3, 10)),
-        "parting": float(rng.uniform(-20, 20)),
-        "hairline": float(rng.uniform(-4, 5)),
+        "volume": uniform(rng, 3, 10),
+        "parting": uniform(rng, -20, 20),
+        "hairline": uniform(rng, -4, 5),
         "fringe": bool(style in ("bob", "long", "bun") and rng.random() < 0.35),
-        "wave": float(max(0.0, rng.uniform(-2, 4))),
-        "comb": float(rng.uniform(-7, 7)),
-        "strands": float(rng.uniform(0.1, 0.3)),
+        "wave": max(0.0, uniform(rng, -2, 4)),
+        "comb": uniform(rng, -7, 7),
+        "strands": uniform(rng, 0.1, 0.3),
     }
 
 
-def sample_eyes(rng: np.random.Generator, masculine: bool, fair: bool) -> dict:
-    iris = one_of(rng, DARK_IRISES + FAIR_IRISES if fair else DARK_IRISES)
+def sample_eyes(rng: np.random.Generator, masculine: bool, irises: tuple) -> dict:
     return {
-        "iris": mix(iris, (60, 40, 30), float(rng.uniform(0, 0.3))),
-        "eye_open": float(rng.uniform(0.7, 1.1)),
-        "eye_size": float(rng.uniform(0.9, 1.1)),
-        "slant": float(rng.uniform(-1.8, 1.2)),
-        "gaze": (float(rng.uniform(-2.4, 2.4)), float(rng.uniform(-0.8, 0.8))),
-        "makeup": 0.0 if masculine or rng.random() < 0.3 else float(rng.uniform(0.2, 1)),
-        "brow_thick": float(rng.uniform(2.4, 4.2) if masculine else rng.uniform(1.4, 2.8)),
-        "brow_arch": float(rng.uniform(-0.3, 2) if masculine else rng.uniform(0.5, 3.2)),
-        "brow_height": float(rng.uniform(-2, 1) if masculine else rng.uniform(-1, 2.5)),
-        "glasses": one_of(rng, ("round", "square")) if rng.random() < 0.14 else "",
+        "iris": mix(one_of(rng, irises), (60, 40, 30), uniform(rng, 0, 0.3)),
+        "eye_open": uniform(rng, 0.7, 1.1),
+        "eye_size": uniform(rng, 0.9, 1.1),
+        "slant": uniform(rng, -1.8, 1.2),
+        "gaze": (uniform(rng, -2.4, 2.4), uniform(rng, -0.8, 0.8)),
+        "makeup": 0.0 if masculine or rng.random() < 0.3 else uniform(rng, 0.2, 1),
+        "brow_thick": uniform(rng, *((1.4, 2.8), (2.4, 4.2))[masculine]),
+        "brow_arch": uniform(rng, *((0.5, 3.2), (-0.3, 2))[masculine]),
+        "brow_height": uniform(rng, *((-1, 2.5), (-2, 1))[masculine]),
+        "glasses": seldom(rng, 0.14, lambda: one_of(rng, ("round", "square")), ""),
     }
 
 
 def sample_mouth(rng: np.random.Generator, masculine: bool, skin: Colour) -> dict:
-    smile, painted = float(rng.uniform()), 0.0 if masculine else float(max(0, rng.uniform(-0.3, 0.85)))
+    smile, painted = float(rng.uniform()), 0.0 if masculine else max(0.0, uniform(rng, -0.3, 0.85))
     return {
-        "mouth_width": float(rng.uniform(14.5, 17.5) + 3 * smile),
-        "lips": float(rng.uniform(0.75, 1.3)),
+        "mouth_width": uniform(rng, 14.5, 17.5) + 3 * smile,
+        "lips": uniform(rng, 0.75, 1.3),
         "lip_colour": mix(mix(skin, (176, 60, 64), 0.45), one_of(rng, LIPSTICKS), painted),
         "smile": smile,
-        "teeth": float(rng.uniform(0.35, 1)) if smile > 0.45 and rng.random() < 0.75 else 0.0,
+        "teeth": uniform(rng, 0.35, 1) if smile > 0.45 and rng.random() < 0.75 else 0.0,
         "beard": one_of(rng, BEARDS) if masculine and rng.random() < 0.45 else "",
-    }
-
-
-def sample_dress(rng: np.random.Generator, masculine: bool) -> dict:
-    return {
-        "clothes": muted(rng),
-        "collar": one_of(rng, COLLARS),
-        "stripes": int(rng.integers(3, 8)) if rng.random() < 0.2 else 0,
-        "earrings": bool(not masculine and rng.random() < 0.4),
     }
 
 
@@ -332,18 +328,18 @@ def draw_background(rng: np.random.Generator) -> np.ndarray:
     """A plain, graded or blurred scene, uint8 [436, 356, 3]; painted small, since nothing in it is sharp."""
     height, width = HEIGHT // 4, WIDTH // 4
     base = muted(rng)
-    other = mix(muted(rng), base, float(rng.uniform(0.2, 1)))
-    angle = float(rng.uniform(0, 2 * math.pi))
+    other = mix(muted(rng), base, uniform(rng, 0.2, 1))
+    angle = uniform(rng, 0, 2 * math.pi)
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
     fraction = np.clip(0.5 + 0.4 * (x * math.cos(angle) + y * math.sin(angle)), 0, 1)[:, :, None]
     scene = (np.array(base) * (1 - fraction) + np.array(other) * fraction).astype(np.float32)
-    for _ in range(int(rng.integers(0, 10)) if rng.random() < 0.7 else 0):
+    for _ in range(seldom(rng, 0.7, lambda: int(rng.integers(0, 10)), 0)):
         colour, x, y = mix(base, muted(rng), 0.6), int(rng.integers(width)), int(rng.integers(height))
         if rng.random() < 0.5:
             cv2.circle(scene, (x, y), int(rng.integers(2, 12)), colour, -1)
         else:
             cv2.rectangle(scene, (x, y), (x + int(rng.integers(3, 16)), y + int(rng.integers(6, 40))), colour, -1)
-    scene = cv2.GaussianBlur(scene, (0, 0), float(rng.uniform(0.6, 2.5)))
+    scene = cv2.GaussianBlur(scene, (0, 0), uniform(rng, 0.6, 2.5))
     scene = cv2.resize(scene, (WIDTH * SUPERSAMPLING, HEIGHT * SUPERSAMPLING), interpolation=cv2.INTER_LINEAR)
     return np.clip(scene, 0, 255).astype(np.uint8)
 
@@ -386,7 +382,7 @@ def draw_back_hair(canvas: Canvas, look: Look, rng: np.random.Generator) -> None
     """The hair behind neck and shoulders; the bun on top; the outer curls."""
     v, dark = look.volume, mix(look.hair, BLACK, 0.35)
     if look.style in ("bob", "long"):
-        low = 60 + v if look.style == "bob" else 122
+        low = {"bob": 60 + v, "long": 122}[look.style]
         right = [(0, -65 - v), (30, -56 - v), (47 + v * 0.6, -26), (51 + v, 14), (51 + 1.3 * v, low - 26)]
         outer = wavy(look, mirror(right + [(47 + 0.8 * v, low - 5), (36, low)]))
         canvas.fill(outer, dark)
@@ -396,7 +392,7 @@ def draw_back_hair(canvas: Canvas, look: Look, rng: np.random.Generator) -> None
         for angle in np.linspace(-0.45, math.pi + 0.45, 30):
             reach = 46 + v + float(rng.normal(0, 2))
             x, y = math.cos(angle) * reach, -12 - math.sin(angle) * (reach + 4)
-            canvas.fill(ellipse(x, y, *rng.uniform(8, 12, 2)), mix(look.hair, BLACK, float(rng.uniform(0.05, 0.35))))
+            canvas.fill(ellipse(x, y, *rng.uniform(8, 12, 2)), mix(look.hair, BLACK, uniform(rng, 0.05, 0.35)))
     elif look.style == "bun":
         x, y = look.parting * 0.4, -70 - v
         canvas.fill(ellipse(x, y, 19, 15), mix(look.hair, BLACK, 0.15))
@@ -407,15 +403,13 @@ def draw_back_hair(canvas: Canvas, look: Look, rng: np.random.Generator) -> None
 
 def draw_body(canvas: Canvas, look: Look) -> None:
     """Neck, shoulders and clothes."""
-    wide = 27 * look.width * (0.6 + 0.4 * look.jaw)
-    wide = wide if look.masculine else wide - 3
+    wide = 27 * look.width * (0.6 + 0.4 * look.jaw) - 3 * (not look.masculine)
     neck = [(wide, 20), (wide, 64), (wide + 4, 84), (60, 104), (60, 140)]
     canvas.fill(curve(neck[::-1] + [(-x, y) for x, y in neck], closed=True), shadow(look, 0.1))
     canvas.fill(ellipse(-2 * look.yaw, 63 + look.chin, wide + 5, 18), shadow(look, 0.5), 0.8, 3)
     canvas.fill(ellipse(0, 98, 3, 12), shadow(look, 0.4), 0.35, 2)
     cloth, fold = look.clothes, mix(look.clothes, BLACK, 0.4)
-    slope = 100 if look.masculine else 104
-    reach = 46 if look.collar == "wide" else wide + 6
+    slope, reach = 104 - 4 * look.masculine, {"wide": 46}.get(look.collar, wide + 6)
     dip = {"round": 93, "vee": 116, "shirt": 103, "wide": 108, "suit": 104}[look.collar]
     neckline = [(-reach, 82), (0, dip), (reach, 82)]
     if look.collar in ("round", "wide"):
@@ -441,7 +435,7 @@ def draw_lapel(canvas: Canvas, look: Look, side: int, reach: float, dip: float) 
     """One side of a shirt's collar, and of the jacket over it."""
     if look.collar not in ("shirt", "suit"):
         return
-    pale = mix(look.clothes, WHITE, 0.85 if look.collar == "suit" else 0.35)
+    pale = mix(look.clothes, WHITE, {"shirt": 0.35, "suit": 0.85}[look.collar])
     if look.collar == "suit":
         canvas.fill([(side * reach, 82), (0, dip), (0, 140), (side * 12, 140)], pale)
     flap = [(side * reach, 76), (side * 3, dip), (side * 13, dip + 13), (side * (reach + 8), 90)]
@@ -511,10 +505,9 @@ def draw_beard(canvas: Canvas, look: Look, rng: np.random.Generator) -> None:
         right += [(42 * w, 24), (38 * w, 40), (28 * w, 56 + chin), (15, 68 + chin), (0, 71 + chin)]
     right = np.array(right)
     area = np.concatenate([right, right[-2:0:-1] * (-1, 1)]) + (0.8 * x, 0)
-    opacity = 0.28 if look.beard == "stubble" else 0.88
-    canvas.fill(curve(area, closed=True), colour, opacity, 1.5)
+    canvas.fill(curve(area, closed=True), colour, {"stubble": 0.28}.get(look.beard, 0.88), 1.5)
     if look.beard in ("full", "goatee"):
-        reach = 29 * w if look.beard == "full" else 13
+        reach = {"full": 29 * w, "goatee": 13}[look.beard]
         for px, py in rng.uniform((-1, 44), (1, 64 + chin), (90, 2)):
             px *= reach * math.sqrt(max(0.0, 1 - (max(py - 42, 0) / (27 + chin)) ** 2))
             tone = mix(colour, DAYLIGHT if rng.random() < 0.6 else BLACK, 0.25 * float(rng.random()))
@@ -635,8 +628,8 @@ def draw_front_hair(canvas: Canvas, look: Look, rng: np.random.Generator) -> Non
     if look.style == "hat":
         draw_hat(canvas, look, outer, inner)
         return
-    long = look.style in ("bob", "long", "bun")
-    draw_locks(canvas, look, outer, inner, rng, 110 if long else 150, across=not long)
+    short = look.style not in ("bob", "long", "bun")
+    draw_locks(canvas, look, outer, inner, rng, 110 + 40 * short, across=short)
     if look.style == "curly":
         draw_curls(canvas, look, outer, inner, rng)
     if look.fringe:
@@ -656,13 +649,13 @@ def hair_curves(look: Look) -> tuple[np.ndarray, np.ndarray]:
     if look.style in ("buzz", "bun"):
         lift = 2.0
     if look.style in ("bob", "long"):
-        low = 54.0 if look.style == "bob" else 96.0
+        low = {"bob": 54.0, "long": 96.0}[look.style]
         temple = 46 * w + 0.7 * look.volume
         outer = [(0, -63 - lift), (22 * w, -59 - lift), (39 * w + 0.4 * lift, -42 - 0.4 * lift)]
         outer = mirror(outer + [(temple, -14), (temple + 5, low * 0.5), (temple + 3, low)])
         inner = [(20, -41 + h), (33 * w, -28 + h), (38.5 * w, -8), (41 * w, low * 0.45), (temple - 1, low - 3)]
     else:
-        burn = 6.0 if look.style in ("short", "quiff", "buzz") else -2.0
+        burn = {"short": 6.0, "quiff": 6.0, "buzz": 6.0}.get(look.style, -2.0)
         outer = [(0, -63 - lift), (22 * w, -60 - 0.9 * lift), (38 * w + 0.3 * lift, -45 - 0.4 * lift)]
         outer = mirror(outer + [(44 * w + 0.3 * lift, -22), (44.5 * w, -6), (42 * w, burn)])
         inner = [(20, -41 + h), (33 * w, -30 + h), (37.5 * w, -17), (39 * w, -6), (40.5 * w, burn)]
@@ -674,11 +667,7 @@ def hair_curves(look: Look) -> tuple[np.ndarray, np.ndarray]:
 def draw_curls(canvas: Canvas, look: Look, outer: np.ndarray, inner: np.ndarray, rng: np.random.Generator) -> None:
     """Round locks all over the hair."""
     for _ in range(150):
-        at, fraction, size = (
-            int(rng.integers(2, len(outer) - 2)),
-            float(rng.uniform(-0.15, 1)),
-            float(rng.uniform(2.5, 5.5)),
-        )
+        at, fraction, size = int(rng.integers(2, len(outer) - 2)), uniform(rng, -0.15, 1), uniform(rng, 2.5, 5.5)
         x, y = outer[at] * (1 - fraction) + inner[at] * fraction
         canvas.fill(ellipse(x, y, size, size), mix(look.hair, BLACK, 0.35 * float(rng.random())))
         canvas.line(ellipse(x, y, size * 0.65, size * 0.65)[13:20], mix(look.hair, DAYLIGHT, 0.16), 0.6)
@@ -708,7 +697,7 @@ def draw_glasses(canvas: Canvas, look: Look) -> None:
     """Rims, bridge, arms and a reflection."""
     if not look.glasses:
         return
-    frame, power = mix(look.hair, (20, 20, 24), 0.7), 1.0 if look.glasses == "round" else 0.55
+    frame, power = mix(look.hair, (20, 20, 24), 0.7), {"round": 1.0, "square": 0.55}[look.glasses]
     rim = np.sign(CIRCLE) * np.abs(CIRCLE) ** power * (15.5, 11.5)
     rim = curve(rim, closed=True, steps=3)
     for side in (-1, 1):

@@ -23,7 +23,7 @@ from common.datasets.celeba import MEMBER, PARTITION, CelebA, find_celeba, membe
 from common.datasets.image_folder import nothing_in
 from common.datasets.paired_images import split_folders
 from common.datasets.splits import SPLITS, divide
-from common.errors import UserError, first_line
+from common.errors import UserError, first_few, first_line
 from common.imaging.folders import READABLE, find_images, is_litter, member_bytes, open_zip, survey
 from common.imaging.io import is_file, read_image
 from common.runtime.commands import next_command, one_line_errors
@@ -360,7 +360,7 @@ def _check_celeba_sizes(data_dir: Path, counts: dict[str, int]) -> None:
 
 def _complain(where: Path, what: str, names: list[str]) -> None:
     if names:
-        first = ", ".join(name[:100] for name in names[:3]) + (", …" if len(names) > 3 else "")
+        first = first_few([name[:100] for name in names])
         raise UserError(f"{where} {what.format(f'{len(names):,} images')}: {first}")
 
 
@@ -453,7 +453,8 @@ def _side_by_side(root: Path) -> Pairs | None:
     for split in SPLITS:
         inside = [path for folder in split_folders(root, split) for path in sorted(folder.iterdir())]
         images = [path for path in inside if path.suffix.lower() in READABLE and not is_litter(path.name)]
-        splits |= {split: [(path,) for path in images]} if images else {}
+        if images:
+            splits[split] = [(path,) for path in images]
     return splits if "train" in splits else None
 
 
@@ -465,7 +466,8 @@ def _listed_pairs(root: Path) -> Pairs | None:
             names = line.split("\t")
             if line.strip() and len(names) != 2:
                 raise UserError(f"{path}, line {number}: expected two names with a tab between, found {line[:60]!r}")
-            pairs += [tuple(root.joinpath(*_safe_parts(name.strip(), path)) for name in names)] if line.strip() else []
+            if line.strip():
+                pairs.append(tuple(root.joinpath(*_safe_parts(name.strip(), path)) for name in names))
     return splits or None
 
 
@@ -474,7 +476,8 @@ def _official_pairs(root: Path) -> Pairs | None:
     for split in SPLITS if (root / "gtFine").is_dir() else ():
         photos = sorted((root / "leftImg8bit" / split).glob("*/*_leftImg8bit.png"))
         labels = [root / "gtFine" / split / path.parent.name / _label_name(path) for path in photos]
-        splits |= {split: list(zip(photos, labels, strict=True))} if photos else {}
+        if photos:
+            splits[split] = list(zip(photos, labels, strict=True))
     return splits or None
 
 

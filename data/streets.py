@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from common.datasets.paired_images import PALETTE
-from data.faces import BLACK, CIRCLE, WHITE, Colour, mix, muted, one_of
+from data.faces import BLACK, CIRCLE, WHITE, Colour, mix, muted, one_of, seldom
 
 VERSION = 1  # raised whenever the same seed gives other images: sets written before are then drawn again
 
@@ -96,9 +96,14 @@ def sample_street(rng: np.random.Generator) -> Street:
     weather = one_of(rng, (*["sunny"] * 4, *["overcast"] * 3, "grey", "rain", "dusk"))
     _, low_sky, tint, direct, clear, exposure = WEATHERS[weather]
     exposure, from_left = exposure * rng.uniform(0.85, 1.15), rng.random() < 0.5
-    bright, dark, facing = 0.95 + direct * 0.5, 0.85 - direct * 0.45, rng.uniform(0.8, 1.05)
+    walls = (0.85 - direct * 0.45, 0.95 + direct * 0.5)[:: 2 * from_left - 1]  # dark and bright
+    facing = rng.uniform(0.8, 1.05)
     kind = one_of(rng, ("terrace", "terrace", "terrace", "houses", "park", "mixed", "mixed"))
     mixed = ("terrace", "terrace", "houses", "park", "yard")
+
+    def beside() -> str:
+        return one_of(rng, mixed) if kind == "mixed" or rng.random() < 0.2 else kind
+
     lane, middle, bend = rng.uniform(2.8, 3.5), rng.uniform(-0.5, 0.5), rng.normal(0, 0.0007)
     lanes, parking = (one_of(rng, (0, 1, 1, 1, 2)), one_of(rng, (0, 0, 0, 1))), tuple((rng.random(2) < 0.45).tolist())
     left = middle - lane * (0.5 + lanes[0]) - 2.1 * parking[0] - 0.3
@@ -113,8 +118,8 @@ def sample_street(rng: np.random.Generator) -> Street:
         weather=weather,
         direct=direct,
         tint=tuple(level * exposure * rng.uniform(0.93, 1.07) for level in tint),
-        sun=(dark, bright, facing) if from_left else (bright, dark, facing),
-        shadow=(rng.uniform(0.2, 1.2) * (1 if from_left else -1), rng.uniform(-0.5, 0.5)),
+        sun=(*walls, facing),
+        shadow=(rng.uniform(0.2, 1.2) * (2 * from_left - 1), rng.uniform(-0.5, 0.5)),
         haze=shine(low_sky, exposure),
         clear=clear * rng.uniform(0.7, 1.3),
         kerbs=(left, right),
@@ -123,8 +128,8 @@ def sample_street(rng: np.random.Generator) -> Street:
         lanes=lanes,
         parking=parking,
         pavement=(rng.uniform(1.8, 5), rng.uniform(1.8, 5)),
-        verge=tuple(rng.uniform(0.8, 5) if rng.random() < 0.2 else 0.0 for _ in range(2)),
-        kinds=tuple(one_of(rng, mixed) if kind == "mixed" or rng.random() < 0.2 else kind for _ in range(2)),
+        verge=tuple(seldom(rng, 0.2, lambda: rng.uniform(0.8, 5), 0.0) for _ in range(2)),
+        kinds=(beside(), beside()),
         tram=rng.random() < 0.08,
         tarmac=varied(rng, one_of(rng, TARMACS), 8),
         paving=varied(rng, one_of(rng, PAVINGS), 10),
@@ -262,7 +267,9 @@ def draw_sky(canvas: Canvas, rng: np.random.Generator) -> None:
     for size, weight in ((4, 0.45), (8, 0.3), (16, 0.2)):
         clouds = clouds + weight * cv2.resize(rng.standard_normal((size // 2, size), np.float32), (32, 32))
     clouds = np.clip(clouds, 0, 0.9)[:, :, None]
-    white = (248, 247, 245) if street.weather == "sunny" else mix(bottom, one_of(rng, (WHITE, top)), 0.6)
+    white = (248, 247, 245)
+    if street.weather != "sunny":
+        white = mix(bottom, one_of(rng, (WHITE, top)), 0.6)
     sky = (np.array(top) * (1 - fraction) + np.array(bottom) * fraction) * (1 - clouds) + np.array(white) * clouds
     rows = min(SIZE, int(street.horizon) + 40) * SUPERSAMPLING
     sky = np.clip(sky * (street.haze[0] / bottom[0]), 0, 255).astype(np.uint8)
@@ -274,9 +281,7 @@ def draw_ground(canvas: Canvas, rng: np.random.Generator) -> None:
     street, span, top = canvas.street, (NEAR, canvas.street.reach), (0.12, 0.12)
     for side, out in ((0, -1), (1, 1)):
         edge, wide, verge = street.kerbs[side], street.pavement[side], street.verge[side]
-        green = street.kinds[side] in ("park", "houses")
-        behind = (street.grass, TERRAIN) if green else (street.paving, SIDEWALK)
-        canvas.ribbon((edge, edge + out * 90), span, *behind, top)
+        canvas.ribbon((edge, edge + out * 90), span, *ground_of(street, street.kinds[side], "park houses"), top)
         if verge:
             canvas.ribbon((edge, edge + out * (verge + wide)), span, street.grass, TERRAIN, top)
         inner = edge + out * verge * (rng.random() < 0.5)
@@ -290,6 +295,11 @@ def draw_ground(canvas: Canvas, rng: np.random.Generator) -> None:
         canvas.ribbon((edge, edge + out * 0.14), span, shine(kerb, 1.1), SIDEWALK, top)
         canvas.ribbon((edge, edge), span, shine(kerb, 0.75), SIDEWALK, (0, 0.12))
     draw_markings(canvas, rng)
+
+
+def ground_of(street: Street, kind: str, green: str) -> tuple[Colour, int]:
+    """Colour and class of what lies before the houses: grass if its kind is one of the green ones, else paving."""
+    return (street.grass, TERRAIN) if kind in green.split() else (street.paving, SIDEWALK)
 
 
 def draw_markings(canvas: Canvas, rng: np.random.Generator) -> None:
@@ -308,12 +318,13 @@ def draw_markings(canvas: Canvas, rng: np.random.Generator) -> None:
         starts = np.arange(NEAR - rng.uniform(0, on + off), street.reach, on + off)
         canvas.tiles(level(grid(x - 0.07, x + 0.07, starts, starts + on)), paint, 25)
 
-    for rail in (-0.72, 0.72, -0.72 - lane, 0.72 - lane) if street.tram else ():
+    for rail in (-0.72, 0.72, -0.72 - lane, 0.72 - lane) * street.tram:
         x = street.middle + rail
         canvas.ribbon((x - 0.05, x + 0.05), (NEAR, street.reach), (62, 60, 60), ROAD)
     gap = one_of(rng, (0.0, 3.0, 4.5, 6.0))
-    for step in range(-street.lanes[0], street.lanes[1]) if rng.random() < 0.75 else ():
-        line(street.middle + lane * (step + 0.5), 3, gap if step == -1 else gap or 4.0)
+    if rng.random() < 0.75:
+        for step in range(-street.lanes[0], street.lanes[1]):
+            line(street.middle + lane * (step + 0.5), 3, gap or 4.0 * (step != -1))
     for side, edge in ((-1, left), (1, right)):
         if street.parking[side > 0]:
             line(edge - side * 2.1, 1, one_of(rng, (0, 0, 1)))
@@ -337,6 +348,7 @@ def sample_facade(rng: np.random.Generator, street: Street) -> dict:
     """Colours and measures of a house."""
     wall, office = mix(varied(rng, one_of(rng, FACADES), 12), muted(rng), rng.uniform(0, 0.25)), rng.random() < 0.2
     step, sky = rng.uniform(1.8, 3.4), mix(GLASS, shine(street.haze, 1 / max(street.tint)), rng.uniform(0.1, 0.7))
+    lamps = {"dusk": (255, 214, 140)}.get(street.weather, mix(sky, WHITE, 0.3))
     return {
         "wall": wall,
         "base": mix(wall, varied(rng, one_of(rng, FACADES), 10), one_of(rng, (0, 0.3, 1))),
@@ -345,7 +357,7 @@ def sample_facade(rng: np.random.Generator, street: Street) -> dict:
         "step": step,
         "window": (step * (0.42 if office else rng.uniform(0.18, 0.3)), 0.5 if office else 0.8, rng.uniform(2.0, 2.5)),
         "frame": mix(wall, one_of(rng, (WHITE, WHITE, BLACK, (160, 130, 100))), rng.uniform(0.1, 0.8)),
-        "panes": (varied(rng, GLASS, 8), sky, (255, 214, 140) if street.weather == "dusk" else mix(sky, WHITE, 0.3)),
+        "panes": (varied(rng, GLASS, 8), sky, lamps),
         "lit": rng.uniform(0.75, 1),
         "bands": rng.random() < 0.4,
         "shop": rng.random() < 0.45,
@@ -396,7 +408,7 @@ def draw_house(canvas: Canvas, x: float, span: tuple, side: int, size: tuple, rn
         size: (height of the eaves, height of the roof above them, depth).
         plain: nobody sees its end.
     """
-    (near, far), (eaves, ridge, deep), out, street = span, size, 1 if side else -1, canvas.street
+    (near, far), (eaves, ridge, deep), out, street = span, size, 2 * side - 1, canvas.street
     look, back = sample_facade(rng, street), x + out * deep / 2
     draw_facade(canvas, look, (x + out * deep, near), (x, near), eaves, street.sun[2], rng, plain)
     if ridge:
@@ -422,7 +434,7 @@ def draw_tree(canvas: Canvas, x: float, z: float, tall: float, wide: float, rng:
     street, stem, low = canvas.street, 0.02 * tall, tall * rng.uniform(0.15, 0.33)
     dx, dz = street.shadow
     spot = level(CIRCLE * wide / 2, x + dx * tall * 0.5, z + dz * tall * 0.5)
-    canvas.darken(spot, 0.45 if street.direct else 0.15)
+    canvas.darken(spot, (0.15, 0.45)[street.direct > 0])
     if not canvas.sees(x, z, wide / 2):
         return
     bark, green = varied(rng, (84, 72, 60), 12), varied(rng, mix(street.green, one_of(rng, GREENS), 0.35), 7)
@@ -490,12 +502,12 @@ def draw_end(canvas: Canvas, rng: np.random.Generator) -> None:
 
 def draw_side(canvas: Canvas, side: int, rng: np.random.Generator) -> None:
     """Everything behind the property line of one side, from far to near, lot by lot."""
-    street, out, kind = canvas.street, 1 if side else -1, canvas.street.kinds[side]
+    street, out, kind = canvas.street, 2 * side - 1, canvas.street.kinds[side]
     kerb = street.kerbs[side]
     x = kerb + out * (street.pavement[side] + street.verge[side] + 0.15)
     edges, height = [rng.uniform(-6, 4)], rng.uniform(10, 22)
     while edges[-1] < street.reach:
-        edges.append(edges[-1] + (rng.uniform(9, 24) if kind == "terrace" else rng.uniform(10, 20)))
+        edges.append(edges[-1] + rng.uniform(*{"terrace": (9, 24)}.get(kind, (10, 20))))
     built = (rng.random(len(edges)) < 0.88).tolist()  # the lots of a terrace that are not gaps
     for lot in range(len(edges) - 2, -1, -1):
         span = (edges[lot], edges[lot + 1])
@@ -512,20 +524,19 @@ def draw_side(canvas: Canvas, side: int, rng: np.random.Generator) -> None:
 
 def draw_lot(canvas: Canvas, kind: str, x: float, span: tuple, side: int, rng: np.random.Generator) -> None:
     """A garden with its house, a piece of park or a yard, and what fences it off."""
-    (near, far), out, street, deep = span, 1 if side else -1, canvas.street, rng.uniform(3, 8)
-    ground = (street.paving, SIDEWALK) if kind == "yard" else (street.grass, TERRAIN)
-    canvas.ribbon((x, x + out * 50), span, *ground, (0.12, 0.12))
+    (near, far), out, street, deep = span, 2 * side - 1, canvas.street, rng.uniform(3, 8)
+    canvas.ribbon((x, x + out * 50), span, *ground_of(street, kind, "park houses terrace"), (0.12, 0.12))
     if kind == "houses" or (kind == "yard" and rng.random() < 0.6):
         size = (rng.uniform(4, 8), rng.uniform(2, 4.5) * (kind == "houses"), 10.0)
         draw_house(canvas, x + out * deep, (near + 1.5, far - 1.5), side, size, rng)
-    park = kind == "park"
-    trees = rng.integers(2, 5 if far < 50 else 4) if park else rng.integers(0, 3)
-    for z in sorted(rng.uniform(near, far, trees), reverse=True):
-        tall = rng.uniform(5, 16) if park else rng.uniform(3, 9)
-        away = rng.uniform(1, 16) if park else rng.uniform(1, deep)
+    trees, heights, depth, fenced = (0, 3), (3, 9), deep, 0.85
+    if kind == "park":
+        trees, heights, depth, fenced = (2, 4 + (far < 50)), (5, 16), 16, 0.5
+    for z in sorted(rng.uniform(near, far, rng.integers(*trees)), reverse=True):
+        tall, away = rng.uniform(*heights), rng.uniform(1, depth)
         draw_tree(canvas, x + out * away, z, tall, tall * rng.uniform(0.5, 0.85), rng)
-    if rng.random() < (0.5 if park else 0.85):
-        name = one_of(rng, (WALL, FENCE, FENCE) if kind == "yard" else (PLANT, PLANT, WALL, FENCE))
+    if rng.random() < fenced:
+        name = one_of(rng, {"yard": (WALL, FENCE, FENCE)}.get(kind, (PLANT, PLANT, WALL, FENCE)))
         draw_screen(canvas, name, x, span, rng.uniform(1.0, 2.6), rng)
 
 
@@ -555,22 +566,28 @@ def solid(s, y, t) -> np.ndarray:
 def draw_vehicle(canvas: Canvas, x: float, z: float, shape: tuple, name: int, heading: tuple, rng) -> None:
     """A vehicle at (x, z) with its nose towards heading = (dx, dz): the end and the flank that the camera sees."""
     street, profile, (dx, dz) = canvas.street, np.reshape(shape, (-1, 2)), heading
-    (length, tall), half = profile.max(0), 0.9 if name == CAR else 1.25
+    (length, tall), half = profile.max(0), {CAR: 0.9}.get(name, 1.25)
     body, glass = varied(rng, one_of(rng, PAINTS), 6), mix(GLASS, street.haze, 0.3)
-    body = mix(body, (224, 224, 220), rng.random()) if name == TRUCK else body
+    if name == TRUCK:
+        body = mix(body, (224, 224, 220), rng.random())
     behind = x * dx + z * dz > 0  # we see its rear
-    facing, flank = (street.sun[i] for i in ((2, int(x > 0)) if abs(dz) > 0.7 else (int(x > 0), 2)))
+    facing, flank = street.sun[2], street.sun[int(x > 0)]
+    if abs(dz) <= 0.7:
+        facing, flank = flank, facing
 
     def place(points: np.ndarray) -> np.ndarray:
         s, y, t = points[:, 0] - length / 2, points[:, 1], points[:, 2]
-        t = t * (1 - 0.26 * np.clip(y - 0.95, 0, 0.6)) if name == CAR else t  # cars narrow above the waist
+        if name == CAR:  # cars narrow above the waist
+            t = t * (1 - 0.26 * np.clip(y - 0.95, 0, 0.6))
         return np.stack([x + dx * s - dz * t, y, z + dz * s + dx * t], -1)
 
-    end, top = 0.3 if behind else length - 0.3, profile[0, 1] + 0.2
+    end, top, panels = length - 0.3, profile[0, 1] + 0.2, (4, 5, 6, 7, 8)
+    if behind:
+        end, panels = 0.3, (4, 3, 2, 1, 0)
     parts = [(solid(end, [0.1, 0.1, top, top], SPREAD * half * 0.9), (18, 18, 19), name)]
     for t in (0.14 - half, half - 0.14):
         parts.append((solid(end, [0, 0, top, top], t + SPREAD * 0.13), (14, 14, 15), name))
-    for i in (4, 3, 2, 1, 0) if behind else (4, 5, 6, 7, 8):
+    for i in panels:
         (s0, y0), (s1, y1) = profile[i : i + 2]
         tone = facing * {0: 0.6, 2: 1.12, 4: 1.15, 6: 1.15, 8: 0.6}.get(i, 1)
         parts.append((solid([s0, s0, s1, s1], [y0, y0, y1, y1], SPREAD * half), shine(body, tone), name))
@@ -578,7 +595,8 @@ def draw_vehicle(canvas: Canvas, x: float, z: float, shape: tuple, name: int, he
             rim = math.copysign(0.06, y1 - y0)
             y = [y0 + rim, y0 + rim, y1 - rim, y1 - rim]
             parts.append((solid([s0, s0, s1, s1], y, SPREAD * half * 0.87), glass, None))
-    parts += end_of_vehicle(profile, half, behind, street.weather == "dusk") if z < 70 else []
+    if z < 70:
+        parts += end_of_vehicle(profile, half, behind, street.weather == "dusk")
     offset = x * dz - z * dx  # of the camera from its middle line
     if abs(offset) > half:
         parts += flank_of_vehicle(profile, math.copysign(half, offset), shine(body, flank), glass, name)
@@ -591,11 +609,13 @@ def draw_vehicle(canvas: Canvas, x: float, z: float, shape: tuple, name: int, he
 
 def end_of_vehicle(profile: np.ndarray, half: float, behind: bool, burning: bool) -> list:
     """Lamps and plate, and the grille of a front."""
-    (s0, y0), (s1, y1) = profile[1:3] if behind else profile[8:6:-1]
-    s, rear, front = (s0 + s1) / 2, (176, 22, 24), (214, 218, 220)
-    lamp = mix(rear if behind else front, (255, 90, 60) if behind else (255, 250, 225), float(burning))
-    deep, plate = max(0.12, (y1 - y0) * 0.75), y0 + (0.02 if behind else -0.14)
-    parts = [] if behind else [(solid(s, [y0, y0, y1 - 0.06, y1 - 0.06], SPREAD * half * 0.5), (26, 27, 29), None)]
+    points, lamp, bright, rise = profile[8:6:-1], (214, 218, 220), (255, 250, 225), -0.14
+    if behind:
+        points, lamp, bright, rise = profile[1:3], (176, 22, 24), (255, 90, 60), 0.02
+    (s0, y0), (s1, y1) = points
+    s, deep, plate, lamp, parts = (s0 + s1) / 2, max(0.12, (y1 - y0) * 0.75), y0 + rise, mix(lamp, bright, burning), []
+    if not behind:
+        parts.append((solid(s, [y0, y0, y1 - 0.06, y1 - 0.06], SPREAD * half * 0.5), (26, 27, 29), None))
     for t in (-0.8, 0.8):
         y = [y1 - deep, y1 - deep, y1 - 0.03, y1 - 0.03]
         parts.append((solid(s, y, half * (t + 0.18 * SPREAD)), lamp, None))
@@ -604,7 +624,7 @@ def end_of_vehicle(profile: np.ndarray, half: float, behind: bool, burning: bool
 
 def flank_of_vehicle(profile: np.ndarray, t: float, body: Colour, glass: Colour, name: int) -> list:
     """The side with its windows, pillars, sill and wheels."""
-    length, low, wheel = profile[:, 0].max(), profile[0, 1], 0.32 if name == CAR else 0.48
+    length, low, wheel = profile[:, 0].max(), profile[0, 1], {CAR: 0.32}.get(name, 0.48)
     (s0, y0), (s1, y1), (s2, _), (s3, y3) = profile[3:7]
     parts = [(solid(*profile.T, t), body, name)]
     if name != TRUCK:
@@ -615,9 +635,9 @@ def flank_of_vehicle(profile: np.ndarray, t: float, body: Colour, glass: Colour,
     sill = solid([0.3, length - 0.3, length - 0.3, 0.3], [low, low, low + 0.15, low + 0.15], t)
     parts.append((sill, shine(body, 0.6), None))
     for s in (0.19 * length, 0.81 * length):
-        for size, tone in ((1, (20, 20, 21)), (0.6, (116, 118, 120)), (0.2, (50, 50, 52))):
+        for size, tone, label in ((1, (20, 20, 21), name), (0.6, (116, 118, 120), None), (0.2, (50, 50, 52), None)):
             ring = RAGGED * (wheel * size) + (s, wheel)
-            parts.append((solid(*ring.T, t), tone, name if size == 1 else None))
+            parts.append((solid(*ring.T, t), tone, label))
     return parts
 
 
@@ -637,11 +657,11 @@ FIGURE = (
 
 def draw_person(canvas: Canvas, x: float, z: float, rng: np.random.Generator, name: int = PERSON, y=0.12) -> None:
     """Somebody who stands or walks, or rides."""
-    tall = rng.uniform(1.5, 1.92) if rng.random() < 0.9 else rng.uniform(1.0, 1.4)
+    tall = rng.uniform(*seldom(rng, 0.9, lambda: (1.5, 1.92), (1.0, 1.4)))
     wide, step = rng.uniform(0.9, 1.2), rng.uniform(-0.2, 0.2)
     coat, hair = muted(rng), one_of(rng, ((30, 24, 22), (70, 48, 32), (150, 110, 70), (120, 118, 116)))
     skin = one_of(rng, ((236, 196, 170), (214, 168, 136), (150, 104, 76), (90, 60, 44)))
-    colours, parts = (mix(muted(rng), (40, 42, 52), 0.65), coat, skin, hair if rng.random() < 0.85 else coat), []
+    colours, parts = (mix(muted(rng), (40, 42, 52), 0.65), coat, skin, seldom(rng, 0.85, lambda: hair, coat)), []
     for which, tone, outline, moves in FIGURE:
         points = np.array(outline)
         points[:, 0] += step * np.asarray(moves)
@@ -654,7 +674,7 @@ def draw_person(canvas: Canvas, x: float, z: float, rng: np.random.Generator, na
 
 def draw_cycle(canvas: Canvas, x: float, z: float, heading: tuple, rng, name: int = BICYCLE, y: float = 0.0) -> None:
     """A bicycle or, with fat wheels and a body, a motorcycle; one sees through the wheels."""
-    metal, inner, parts = muted(rng), 0.16 if name == MOTORCYCLE else 0.27, []
+    metal, inner, parts = muted(rng), {MOTORCYCLE: 0.16}.get(name, 0.27), []
     rim = np.concatenate([CIRCLE * 0.34, CIRCLE[:1] * 0.34, CIRCLE[::-1] * inner, CIRCLE[-1:] * inner])
     for s in (-0.53, 0.53):
         parts += [(CIRCLE * 0.34 + (s, 0.34), None, name), (rim + (s, 0.34), (26, 26, 27), name)]
@@ -710,17 +730,19 @@ def draw_lamp(canvas: Canvas, x: float, z: float, towards: int, rng: np.random.G
     """A street lamp whose arm hangs over the road."""
     tall, reach, colour = rng.uniform(5, 9), towards * rng.uniform(0.8, 2.5), one_of(rng, METALS)
     draw_pole(canvas, x, z, tall, rng.uniform(0.08, 0.14), colour, (reach, 0.3))
-    glow = (255, 230, 170) if canvas.street.weather == "dusk" else shine(colour, 1.2)
+    glow = {"dusk": (255, 230, 170)}.get(canvas.street.weather, shine(colour, 1.2))
     canvas.paint([(box(reach - 0.35, reach + 0.35, tall + 0.2, tall + 0.4), glow, POLE)], z, upright(x, z))
 
 
 def draw_sign(canvas: Canvas, x: float, z: float, rng: np.random.Generator) -> None:
     """One or two shields on a pole."""
-    large = z > 14 and rng.random() < 0.04
-    up, faded, parts = rng.uniform(4, 5) if large else rng.uniform(2.1, 3), rng.uniform(0.75, 1), []
+    heights, shields = (2.1, 3), SHIELDS[:-2]
+    if z > 14 and rng.random() < 0.04:
+        heights, shields = (4, 5), SHIELDS[-2:]
+    up, faded, parts = rng.uniform(*heights), rng.uniform(0.75, 1), []
     draw_pole(canvas, x, z, up + 0.3, 0.07, one_of(rng, METALS))
     for step in range(1 + (rng.random() < 0.3)):
-        for outline, colour in one_of(rng, SHIELDS[-2:] if large else SHIELDS[:-2]):
+        for outline, colour in one_of(rng, shields):
             parts.append((outline + (0, up - 0.9 * step), shine(colour, faded), SIGN))
     canvas.paint(parts, z, upright(x, z))
 
@@ -728,9 +750,9 @@ def draw_sign(canvas: Canvas, x: float, z: float, rng: np.random.Generator) -> N
 def draw_signal(canvas: Canvas, x: float, z: float, towards: int, rng: np.random.Generator) -> None:
     """Traffic lights on a pole, and at times a second set on an arm over the road."""
     colour, arm, lit = one_of(rng, METALS), towards * rng.uniform(2.5, 5) * (rng.random() < 0.4), rng.integers(3)
-    draw_pole(canvas, x, z, 5.4 if arm else 3.4, 0.12, colour, (arm, 0) if arm else ())
+    draw_pole(canvas, x, z, 3.4 + 2 * bool(arm), 0.12, colour, (arm, 0) * bool(arm))
     parts = []
-    for dx, up in ((0, 2.6), (arm, 4.7)) if arm else ((0, 2.6),):
+    for dx, up in ((0, 2.6), (arm, 4.7))[: 1 + bool(arm)]:
         parts.append((box(dx - 0.2, dx + 0.2, up - 0.1, up + 1.0), (24, 26, 25), LIGHT))
         for lamp, tone in enumerate(((60, 255, 170), (255, 180, 40), (255, 50, 40))):
             tone = shine(tone, 1 / max(canvas.street.tint) if lamp == lit else 0.18)
@@ -773,7 +795,7 @@ def plan_traffic(canvas: Canvas, rng: np.random.Generator) -> list:
                 add(z, draw_vehicle, x, z, one_of(rng, CARS), CAR, (0, side), rng)
             z += rng.uniform(5.4, 7)
     for step in range(-street.lanes[0], street.lanes[1] + 1):
-        x, way = street.middle + street.lane * step, 1 if step >= 0 else -1
+        x, way = street.middle + street.lane * step, 2 * (step >= 0) - 1
         z = rng.uniform(11, 50)
         while z < street.reach:
             if street.tram and rng.random() < 0.3:
@@ -793,7 +815,7 @@ def plan_traffic(canvas: Canvas, rng: np.random.Generator) -> list:
 
 def plan_pavement(canvas: Canvas, side: int, rng: np.random.Generator) -> list:
     """(z, what draws it) of everything that stands or walks on one side."""
-    street, out, plan = canvas.street, 1 if side else -1, []
+    street, out, plan = canvas.street, 2 * side - 1, []
     kerb, wide, far = street.kerbs[side], street.pavement[side] + street.verge[side], min(street.reach, 95)
 
     def add(away: float, z: float, draw, *arguments) -> None:
@@ -816,7 +838,8 @@ def plan_pavement(canvas: Canvas, side: int, rng: np.random.Generator) -> list:
     for _, z in spots(0.4, 9, 40):
         add(0.4, z, draw_signal, -out, rng)
     for away, z in spots(4.5 * street.busy, 8, 50):
-        away = -rng.uniform(0, 4) if rng.random() < 0.08 else away
+        if rng.random() < 0.08:
+            away = -rng.uniform(0, 4)
         add(away, z, draw_person, rng)
         if rng.random() < 0.35:
             add(away + 0.6, z + 0.2, draw_person, rng)

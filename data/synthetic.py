@@ -36,7 +36,9 @@ def partition_code(index: int, count: int) -> int:
 def street_name(index: int, count: int) -> str:
     """The file of street `index` (from 0) of `count`: the last tenth is for validation, where numbers start anew."""
     train = count - max(1, count // 10)
-    return f"train/{index + 1}.jpg" if index < train else f"val/{index - train + 1}.jpg"
+    if index < train:
+        return f"train/{index + 1}.jpg"
+    return f"val/{index - train + 1}.jpg"
 
 
 def write_faces(folder: str | Path, count: int = FACES, seed: int = 0) -> Path:
@@ -148,7 +150,8 @@ def main(argv: list[str] | None = None) -> None:
             seed: another seed draws other people, or other places.
         """
         write, usual = (write_faces, FACES) if kind == "faces" else (write_streets, STREETS)
-        count = usual if count is None else count
+        if count is None:
+            count = usual
         print(f"{count} drawn {kind} are in {write(output, count, seed)}")
 
     tyro.cli(draw, args=argv, prog="python -m data.synthetic")

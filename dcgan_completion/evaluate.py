@@ -61,7 +61,8 @@ def evaluate(options: Options) -> dict:
         if kind not in scorable and not (kind and Path(kind).is_dir()):
             raise UserError(f"there are no masks of the kind {kind!r} to score; choose from {', '.join(scorable)}")
     nets, metrics = load(options.weights), PerceptualMetrics(options)
-    nets = nets if options.disable_cpu_layers else faster(nets)
+    if not options.disable_cpu_layers:
+        nets = faster(nets)
     warn_of_gate(nets.metadata)
     dataset = open_photos(options.data_dir, options.split, options.pairs)
     announce(dataset, options.data_dir, f"{dataset.split} images")

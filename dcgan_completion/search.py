@@ -142,7 +142,10 @@ def batch_statistics(network: nn.Layer, on: bool):
     training = [layer.training for layer in layers]
     norms = [layer for layer in layers if isinstance(layer, nn.BatchNorm2D)]
     averages = [(value, value.clone()) for norm in norms for value in (norm._mean, norm._variance)]
-    network.train() if on else network.eval()
+    if on:
+        network.train()
+    else:
+        network.eval()
     try:
         yield
     finally:

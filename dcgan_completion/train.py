@@ -226,9 +226,8 @@ def main(argv: list[str] | None = None) -> Path:
     evaluate.write(result, weights.parent)
     print(f"\nimages: {weights.parent / 'images.png'}; weights: {weights}")
     photo = paired_images.open_photos(data_dir, "val", cfg.pairs).path(0)
-    task = ["--input", photo, "--output", "completed.png"] if photo else ["--demo"]  # none in a zip
     print("complete a face, this one or your own, with")
-    print(f"  {commands.next_command('dcgan_completion.infer', '--weights', weights, *task)}")
+    print(f"  {commands.example_command('dcgan_completion.infer', weights, photo, '--output', 'completed.png')}")
     return weights
 
 

@@ -96,9 +96,14 @@ class Source(mapping.Source):
     padding: Padding = "same"
     slope: float = 0.2
     attention: Attention = "release"
+    mark: str = "."  # between a layer and its part
+    kernel: str = "weight"
+    axes: tuple[int, int, int, int] = (0, 1, 2, 3)  # of a kernel: where ours are found
 
 
-RELEASE = Source("JiahuiYu/generative_inpainting", "CC BY-NC 4.0", colours="BGR")
+RELEASE = Source(
+    "JiahuiYu/generative_inpainting", "CC BY-NC 4.0", colours="BGR", mark="/", kernel="kernel", axes=(3, 2, 0, 1)
+)
 NIPPONJO_TF = Source(
     "nipponjo/deepfillv2-pytorch, networks_tf", "not stated; CC BY-NC 4.0 if made from the release",
     attention="networks_tf",
@@ -233,11 +238,11 @@ def recognise_arguments(kind: str, source: Source, given: Tensors, path: Path) -
     shape = given[first].shape
     if len(shape) != 4 or min(shape) < 1:
         raise UserError(f"{path}: {first} has shape {list(shape)}, its place asks 4 dimensions")
-    outputs, inputs = (shape[3], shape[2]) if source is RELEASE else shape[:2]
+    outputs, inputs = (shape[axis] for axis in source.axes[:2])
     if kind == "discriminator":
         guided = inputs == 5
         return {"base_channels": outputs, "guided": guided, "slope": source.slope, "padding": source.padding}
-    if second in given and given[second].ndim == 4 and given[second].shape[-2 if source is RELEASE else 1] == outputs:
+    if second in given and given[second].ndim == 4 and given[second].shape[source.axes[1]] == outputs:
         raise UserError(
             f"{path} is no DeepFill v2: its convolutions have no gates, as those of DeepFill v1, the release's other "
             "network; that of v2 is called release_places2_256_deepfill_v2"
@@ -258,8 +263,7 @@ def first_convolutions(kind: str, source: Source, given: Tensors) -> tuple[str, 
     if kind == "discriminator":
         names = discriminator_names(source, given)
         return names[0]["weight_orig"], names[1]["weight_orig"]
-    weight = "/kernel" if source is RELEASE else ".weight"
-    names = generator_names(source, given)
+    names, weight = generator_names(source, given), source.mark + source.kernel
     return names["coarse.conv1"] + weight, names["coarse.conv2_downsample"] + weight
 
 
@@ -327,20 +331,24 @@ def places(kind: str, source: Source, arguments: dict, given: Tensors, path: Pat
     """Our tensors -> the published ones."""
     base, guided, found = arguments["base_channels"], arguments["guided"], {}
     if kind == "generator":
-        names, mark = generator_names(source, given), "/" if source is RELEASE else "."
-        parts = {"weight": "kernel" if source is RELEASE else "weight", "bias": "bias"}
+        names, parts = generator_names(source, given), {"weight": source.kernel, "bias": "bias"}
         for ours, shape in mapping.shapes_of(Generator, arguments, path).items():
             layer, _, part = ours.rpartition(".")
-            name = names[layer.removesuffix(".conv")] + mark + parts[part]
+            name = names[layer.removesuffix(".conv")] + source.mark + parts[part]
             found[ours] = name, published_shape(source, shape)
         return found
     channels = 5 if guided else 4
     for n, (times, names) in enumerate(zip((1, 2, 4, 4, 4, 4), discriminator_names(source, given), strict=True), 1):
         width = times * base
+        left = (width,)
+        if source is RELEASE:
+            left = (1, width)
+        elif "weight_v" not in names:
+            left = (width, 1)
         shapes = {
             "weight_orig": published_shape(source, (width, channels, 5, 5)),
             "bias": (width,),
-            "weight_u": (1, width) if source is RELEASE else (width,) if "weight_v" in names else (width, 1),
+            "weight_u": left,
             "weight_v": (channels * 25,),
         }
         found |= {f"conv{n}.{part}": (name, shapes[part]) for part, name in names.items()}
@@ -350,7 +358,8 @@ def places(kind: str, source: Source, arguments: dict, given: Tensors, path: Pat
 
 def published_shape(source: Source, shape: tuple[int, ...]) -> tuple[int, ...]:
     """What the shape of one of our kernels is in its file."""
-    return (*shape[2:], shape[1], shape[0]) if source is RELEASE and len(shape) == 4 else shape
+    order = np.argsort(source.axes) if len(shape) == 4 else range(len(shape))
+    return tuple(shape[axis] for axis in order)
 
 
 # ---- networks
@@ -370,8 +379,8 @@ def build(kind: str, source: Source, given: Tensors, path: Path, attention: dict
     tensors = {}
     for ours, (published, wanted) in places(kind, source, arguments, given, path).items():
         array = take(given, published, path, wanted)
-        if source is RELEASE and array.ndim == 4:
-            array = array.transpose(3, 2, 0, 1)
+        if array.ndim == 4:
+            array = array.transpose(source.axes)
         tensors[ours] = array.ravel() if ours.endswith(("_u", "_v")) else array
     if kind == "discriminator":
         complete_norms(tensors)
@@ -409,7 +418,9 @@ def train_command(networks: dict, output: Path) -> str:
     arguments = next(iter(networks.values())).arguments
     fits = [kind for kind, network in networks.items() if network.arguments["guided"] == arguments["guided"]]
     article = arguments.get("gate_first", arguments.get("slope") == ARTICLE.slope)
-    preset = "article" if article else "paper-guided" if arguments["guided"] else "paper-places2"
+    preset = "paper-guided" if arguments["guided"] else "paper-places2"
+    if article:
+        preset = "article"
     flags = []
     if arguments["guided"] != PRESETS[preset][1].guided:
         flags.append("--guided" if arguments["guided"] else "--no-guided")

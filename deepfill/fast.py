@@ -89,7 +89,10 @@ def _lay(parts: list, shape: list[int]):
         if rows:
             first, part = paddle.split(part, [1, part.shape[2] - 1], 2)
             rows[-1] = rows[-1] + first
-        rows += paddle.split(part, [part.shape[2] - 1, 1], 2) if part.shape[2] > 1 else [part]
+        if part.shape[2] > 1:
+            rows += paddle.split(part, [part.shape[2] - 1, 1], 2)
+        else:
+            rows.append(part)
     return functional.fold(paddle.concat(rows, 2).flatten(2), shape[2:], RATE, RATE, RATE // 2)
 
 
@@ -135,7 +138,8 @@ def _spans(features, chunk: int) -> list[tuple]:
         return [(0, rows, (True, True))]
     if chunk == 0:
         chunk = SCORES_AT_ONCE // (features.shape[0] * rows * columns * columns)
-        chunk = chunk if chunk >= rows else max(MIN_QUERY_ROWS, chunk - 2)
+        if chunk < rows:
+            chunk = max(MIN_QUERY_ROWS, chunk - 2)
     chunk = max(1, chunk)
     spans = [(top, min(rows, top + chunk)) for top in range(0, rows, chunk)]
     return [(top, bottom, (top == 0, bottom == rows)) for top, bottom in spans]
@@ -175,8 +179,10 @@ def _fused_scores(queries, patches, span: tuple, size: tuple):
     else:
         above, below = row_sums((top - 1) % rows, (top - 1) % rows + 1), row_sums(bottom % rows, bottom % rows + 1)
     # What is above the first row, in the second order, is the last row of the column before.
-    above = _move(above, 2, 1) if ends[0] else above
-    below = _move(below, 2, -1) if ends[1] else below
+    if ends[0]:
+        above = _move(above, 2, 1)
+    if ends[1]:
+        below = _move(below, 2, -1)
     x = paddle.concat([above, x, below], axis=1)
     below, above = _outer_lines(x, 3, rows)
     x = paddle.concat([_move(above, 4, 1), x, _move(below, 4, -1)], axis=3)

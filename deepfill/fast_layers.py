@@ -88,7 +88,8 @@ def convolve_without_bias(layer, x, weight=None):
     In layers `_upsample` a transposed convolution whose kernel sums up the weights that meet at one pixel does the same
     as a convolution of repeated pixels, with fewer than half of the multiplications.
     """
-    weight = layer.conv.weight if weight is None else weight
+    if weight is None:
+        weight = layer.conv.weight
     if not layer.upsamples:
         return functional.conv2d(x, weight, **layer.geometry)
     outputs, inputs = weight.shape[:2]

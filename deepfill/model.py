@@ -103,7 +103,8 @@ def geometry(kernel: int, stride: int, dilation: int, padding: Padding) -> dict:
     """
     around = dilation * (kernel - 1) // 2
     same = stride == 2 and padding == "same"
-    around = [around - 1, around, around - 1, around] if same else around  # above, below, left, right
+    if same:
+        around = [around - 1, around, around - 1, around]  # above, below, left, right
     return {"stride": stride, "padding": around, "dilation": dilation}
 
 

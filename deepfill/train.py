@@ -244,11 +244,9 @@ def main(argv: list[str] | None = None) -> Path:
     gain = result["rows"]["ours"]["hole_psnr_db"][0] - result["rows"]["Telea"]["hole_psnr_db"][0]
     print(f"\nhole PSNR above Telea: {gain:+.2f} dB; images: {weights.parent / 'images.png'}")
     photo = evaluate.open_photos(data_dir, "test", cfg.pairs).path(0)
-    task = (
-        ["--input", photo, "--mask", "freeform", "--output", "completed.png"] if photo else ["--demo"]
-    )  # none in a zip
     print(f"\nweights: {weights}\ncomplete an image, this one or your own, with")
-    print(f"  {commands.next_command('deepfill.infer', '--weights', weights, *task)}")
+    words = "--mask", "freeform", "--output", "completed.png"
+    print(f"  {commands.example_command('deepfill.infer', weights, photo, *words)}")
     return weights
 
 

@@ -258,7 +258,8 @@ def discriminators(given: Tensors, source: Source, path: Path):
         side = math.isqrt(shape_of(given, f"{fc}.weight", 2, path)[1] // channels)  # of the last convolution's output
         tensors |= take_layer(given, fc, f"{ours}_tower.fc", CONV, path)
         arguments |= {f"{ours}_px": max(side, 1) * 2**count, "base_channels": width, "conv_bias": bias}
-        arguments |= {"global_convs": count} if ours == "global" else {}
+        if ours == "global":
+            arguments["global_convs"] = count
     features = shape_of(given, f"{towers.fusion}.weight", 2, path)[1]
     tensors |= take_layer(given, towers.fusion, "fusion", CONV, path)
     if towers.local_first:

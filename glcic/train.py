@@ -267,9 +267,9 @@ def main(argv: list[str] | None = None) -> Path:
     gain = result["rows"]["ours"]["hole_psnr_db"][0] - result["rows"]["mean colour"]["hole_psnr_db"][0]
     print(f"\nhole PSNR above the mean colour: {gain:+.2f} dB; images: {weights.parent / 'images.png'}")
     photo = paired_images.open_photos(data_dir, "test", cfg.pairs).path(0)
-    task = ["--input", photo, "--mask", "center", "--output", "completed.png"] if photo else ["--demo"]  # none in a zip
     print(f"\nweights: {weights}\ncomplete an image, this one or your own, with")
-    print(f"  {commands.next_command('glcic.infer', '--weights', weights, *task)}")
+    words = "--mask", "center", "--output", "completed.png"
+    print(f"  {commands.example_command('glcic.infer', weights, photo, *words)}")
     return weights
 
 

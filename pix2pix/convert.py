@@ -300,14 +300,16 @@ def bring(given: Tensors, rows: list[Row], network, path: Path) -> Tensors:
     tensors, wanted = {}, network.state_dict()
     for conv, norm, our_conv, our_norm in rows:
         tensors[f"{our_conv}.weight"] = take(given, conv, path, "weight")
-        tensors |= take_norm(given, norm, our_norm, network.arguments["norm"], path) if norm else {}
+        if norm:
+            tensors |= take_norm(given, norm, our_norm, network.arguments["norm"], path)
         if f"{our_conv}.bias" in wanted:
             tensors[f"{our_conv}.bias"] = take(given, conv, path, "bias")
         elif norm and f"{conv}.bias" in given:
             bias, mean = take(given, conv, path, "bias"), f"{our_norm}._mean"
             if bias.shape != tensors.get(mean, bias).shape:
                 raise UserError(f"{path}: {conv}.bias is misshapen: {list(bias.shape)}")
-            tensors |= {mean: tensors[mean] - bias} if mean in tensors else {}
+            if mean in tensors:
+                tensors[mean] = tensors[mean] - bias
     return tensors
 
 
@@ -407,7 +409,8 @@ def write(name: str, network, direction: Direction, source: Source, options: Opt
     elif count > 1:
         path = path.with_name(f"{path.stem}-discriminator.safetensors")
     photo_side = known(options.published)[1]
-    metadata |= {"photo_side": photo_side} if photo_side else {}
+    if photo_side:
+        metadata["photo_side"] = photo_side
     if name == "generator" and not photo_side and direction != "grey-to-colour":
         print("assumed: the photo is the left half of a pair; give `train` and `evaluate` --photo-side right if not")
     return mapping.write(path, "pix2pix", {name: network}, metadata, source, options.published)
@@ -424,9 +427,12 @@ def print_next(networks: dict, written: dict[str, Path], direction: Direction, o
             flags += ["--image-px", str(side), "--load-px", str(side * 286 // 256)]
     if "discriminator" in networks:
         arguments = networks["discriminator"].arguments
-        flags += ["--patch-px", str(arguments["patch_px"])] if arguments["patch_px"] != 70 else []
-        flags += [] if arguments["conditional"] else ["--objective", "l1+gan"]
-    flags += ["--photo-side", "right"] if known(options.published)[1] == "right" else []
+        if arguments["patch_px"] != 70:
+            flags += ["--patch-px", str(arguments["patch_px"])]
+        if not arguments["conditional"]:
+            flags += ["--objective", "l1+gan"]
+    if known(options.published)[1] == "right":
+        flags += ["--photo-side", "right"]
     start = ["colour"] if direction == "grey-to-colour" else ["paper-facades", "--direction", direction]
     print("next: " + next_command("pix2pix.train", *start, "--data-dir", "DIR", *flags))
 

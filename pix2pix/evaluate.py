@@ -259,7 +259,8 @@ def segment_with(options: Options, direction: str) -> Callable[[np.ndarray], np.
     network = load(options.segment_with)
     if network.metadata["direction"] != "photo-to-label":
         raise UserError(f"--segment-with wants photo-to-label weights; {options.segment_with} does the reverse")
-    network = network if options.disable_cpu_layers else faster(network, options.statistics)
+    if not options.disable_cpu_layers:
+        network = faster(network, options.statistics)
     return lambda photo: classify(translate(network, photo, options.statistics, seed=options.seed), void=False)
 
 

@@ -98,7 +98,10 @@ def test_time(generator: nn.Layer, norm: Statistics, seed: int):
     # Running averages, which a pass would move; Paddle counts them as parameters without gradient.
     averages = [(value, value.clone()) for value in generator.parameters() if value.stop_gradient]
     rng = paddle.get_rng_state()
-    generator.train() if norm == "paper" else generator.eval()
+    if norm == "paper":
+        generator.train()
+    else:
+        generator.eval()
     paddle.seed(seed)
     try:
         with paddle.no_grad():
@@ -207,7 +210,9 @@ def translate_folder(generator: nn.Layer, options: Options) -> int:
 def load_compiled(options: Options) -> nn.Layer:
     """The generator of the options' weights, compiled where it can be and may be."""
     generator = load(options.weights)
-    return generator if options.disable_cpu_layers else faster(generator, options.statistics)
+    if options.disable_cpu_layers:
+        return generator
+    return faster(generator, options.statistics)
 
 
 def translate_examples(options: Options) -> int:

@@ -17,7 +17,9 @@ def normalisation(norm: Norm, channels: int) -> nn.Layer:
         return nn.BatchNorm2D(channels)
     if norm == "instance":
         return nn.InstanceNorm2D(channels, weight_attr=False, bias_attr=False)
-    return nn.InstanceNorm2D(channels) if norm == "instance-affine" else nn.Identity()
+    if norm == "instance-affine":
+        return nn.InstanceNorm2D(channels)
+    return nn.Identity()
 
 
 def conv_bias(norm: Norm) -> bool | None:
@@ -198,7 +200,8 @@ class UnetGenerator(nn.Layer):
             bias = None if last or (bare_bias and norm == "none") else conv_bias(norm)
             deconv = nn.Conv2DTranspose(inputs, width, 4, stride=2, padding=1, bias_attr=bias)
             parts = [("deconv", deconv), ("norm", normalisation("none" if last else norm, width))]
-            parts += [("dropout", nn.Dropout(0.5))] if step in dropped and not last else []
+            if step in dropped and not last:
+                parts.append(("dropout", nn.Dropout(0.5)))
             self.up.append(nn.Sequential(*parts))
             channels = width
 

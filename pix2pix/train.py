@@ -254,8 +254,7 @@ def example(weights: Path, data_dir: Path, cfg: Config) -> str:
     if path and io.read_image(path).shape[1] == 2 * source.shape[1]:
         left = (cfg.direction == "photo-to-label") == (cfg.photo_side == "left")
         half = ["--half", "left" if left else "right"]
-    task = ["--input", path, *half, "--output", "translated.png"] if path else ["--demo"]  # none in a zip
-    return commands.next_command("pix2pix.infer", "--weights", weights, *task)
+    return commands.example_command("pix2pix.infer", weights, path, *half, "--output", "translated.png")
 
 
 @commands.one_line_errors

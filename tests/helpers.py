@@ -30,6 +30,15 @@ def fails(capsys, main, *arguments) -> str:
     return told[0]
 
 
+def refused(capsys, main, *arguments) -> str:
+    """The one line, with none beside it, of a command that must end with status 2."""
+    with pytest.raises(SystemExit) as stop:
+        main([str(argument) for argument in arguments])
+    told = capsys.readouterr().err.strip()
+    assert stop.value.code == 2 and told.startswith("error: ") and "\n" not in told, told
+    return told
+
+
 def photo(folder: Path, height: int = 47, width: int = 33, name: str = "in.png") -> np.ndarray:
     """Writes noise as a photo, and returns it."""
     image = np.random.default_rng(height * width).integers(0, 255, (height, width, 3), dtype=np.uint8)

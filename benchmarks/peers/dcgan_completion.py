@@ -41,7 +41,8 @@ class Discriminator(nn.Module):
     def forward(self, x):
         for level in range(self.levels):
             x = getattr(self, f"conv{level}")(functional.pad(x, [1, 2, 1, 2]))
-            x = getattr(self, f"norm{level}")(x) if level else x
+            if level:
+                x = getattr(self, f"norm{level}")(x)
             x = functional.leaky_relu(x, 0.2, inplace=True)
         return self.linear(x.flatten(1))
 
@@ -66,7 +67,8 @@ def train(folder: str, **_) -> Side:
 
         discriminator.requires_grad_(False)
         for number in range(plan["generator_steps"]):
-            generated = generator(z) if number else generated
+            if number:
+                generated = generator(z)
             loss_g = functional.softplus(-discriminator(generated)).mean()
             update(optimizer_g, loss_g)
         discriminator.requires_grad_(True)

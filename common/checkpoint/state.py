@@ -176,7 +176,9 @@ def _odd_progress(folder: Path, progress) -> str | None:
         "schedule_steps": int,
     }
     odd = [name for name, kind in kinds.items() if name in progress and not isinstance(progress[name], kind)]
-    return f"{odd[0]} in {PROGRESS} is {str(progress[odd[0]])[:50]}" if odd else None
+    if odd:
+        return f"{odd[0]} in {PROGRESS} is {str(progress[odd[0]])[:50]}"
+    return None
 
 
 def _find_damage(folder: Path) -> str | None:

@@ -91,11 +91,10 @@ def read_weights(path: str | Path) -> tuple[dict[str, np.ndarray], dict]:
     """
     given, path = Path(path), weights_file(path)
     compiled = path != given and path.with_suffix(".pdiparams").is_file()
-    if path != given:
-        program = ", and its program for long work" if compiled else ""
-        print(
-            f"note: {given} is {'an exported network' if compiled else 'a folder'}; its {path.name} is taken{program}"
-        )
+    if compiled:
+        print(f"note: {given} is an exported network; its {path.name} is taken, and its program for long work")
+    elif path != given:
+        print(f"note: {given} is a folder; its {path.name} is taken")
     tensors, metadata = read_paddle_files(path) if path.suffix.lower() == SUFFIX else _read_safetensors(path)
     if "image_px" in metadata and metadata["image_px"] not in range(1, MAX_DIMENSION):
         raise UserError(f"{path} claims images with a side of {str(metadata['image_px'])[:50]} px")
@@ -134,7 +133,8 @@ def weights_file(path: str | Path) -> Path:
     """
     path = Path(path)
     try:
-        path = _weights_in(path) if path.is_dir() else path
+        if path.is_dir():
+            path = _weights_in(path)
         if not path.is_file():
             raise UserError(f"there is no weights file {path}")
     except OSError as problem:

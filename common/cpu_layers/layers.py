@@ -62,7 +62,9 @@ def _sides(layer: nn.Layer) -> list[int]:
     padding = [layer._padding] * 2 if isinstance(layer._padding, int) else list(layer._padding)
     if not all(isinstance(side, int) for side in padding):
         return []
-    return padding if len(padding) == 4 else [side for side in padding for _ in range(2)]
+    if len(padding) == 4:
+        return padding
+    return [side for side in padding for _ in range(2)]
 
 
 def _add_bias(x, bias):
@@ -175,7 +177,8 @@ class Convolution(Adopting, nn.Conv2D):
     def forward(self, x):
         if _is(x, self._kernel_size) and not any(_sides(self)):
             y = paddle.matmul(x.flatten(1), self.weight.flatten(1), transpose_y=True)
-            y = y if self.bias is None else y + self.bias
+            if self.bias is not None:
+                y = y + self.bias
             return y.reshape([-1, self.weight.shape[0], 1, 1])
         if not paddle.in_dynamic_mode():
             return _traced(self, x, self.weight, self.bias, _sides(self))
@@ -239,7 +242,9 @@ class InstanceNorm(Adopting, nn.InstanceNorm2D):
             if self.scale is not None:
                 scale = scale * self.scale.reshape([1, -1, 1, 1])
             y = apart * scale
-            return y if self.bias is None else y + self.bias.reshape([1, -1, 1, 1])
+            if self.bias is not None:
+                y = y + self.bias.reshape([1, -1, 1, 1])
+            return y
         if x.shape[2] * x.shape[3] == 1:  # a single number would pass unchanged
             return nn.InstanceNorm2D.forward(self, x)
         one = paddle.ones([x.shape[0] * x.shape[1]], x.dtype)

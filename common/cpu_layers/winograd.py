@@ -44,7 +44,9 @@ def find_axes(layer: paddle.nn.Layer, x, make_axis, sides: list[int]) -> tuple[A
     reflect = layer._padding_mode == "reflect"
     rows = make_axis(x.shape[2], window, stride, dilation, *sides[:2], kind, reflect)
     columns = make_axis(x.shape[3], window, stride, dilation, *sides[2:], kind, reflect)
-    return (rows, columns) if _cost(x, layer._out_channels, rows, columns) < WORTHWHILE else None
+    if _cost(x, layer._out_channels, rows, columns) < WORTHWHILE:
+        return (rows, columns)
+    return None
 
 
 def _cost(x, outputs: int, rows: Axis, columns: Axis) -> float:

@@ -34,13 +34,17 @@ def find_celeba(data_dir: str | Path) -> tuple[Path, Path] | None:
     data_dir = Path(data_dir)
     if is_zip(data_dir):
         partition = _partition_beside(data_dir.parent)
-        return (data_dir, partition) if _is_celeba_zip(data_dir, partition.is_file()) else None
+        if _is_celeba_zip(data_dir, partition.is_file()):
+            return (data_dir, partition)
+        return None
     for base in (data_dir, data_dir / "celeba", data_dir / "Img"):
         for name in FOLDERS:  # some archives wrap the folder once more
             for images in (base / name / name, base / name, base / f"{name}.zip"):
                 if images.is_dir() or images.is_file():  # not a pipe, which would be waited for
                     return images, _partition_beside(data_dir, base)
-    return (data_dir, _partition_beside(data_dir.parent)) if data_dir.name in FOLDERS and data_dir.is_dir() else None
+    if data_dir.name in FOLDERS and data_dir.is_dir():
+        return (data_dir, _partition_beside(data_dir.parent))
+    return None
 
 
 def _is_celeba_zip(path: Path, listed: bool) -> bool:

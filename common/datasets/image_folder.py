@@ -7,7 +7,7 @@ import numpy as np
 
 from common.datasets.celeba import CelebA, find_celeba
 from common.datasets.splits import SPLITS, divide, split_named
-from common.errors import UserError, none_readable
+from common.errors import UserError, first_few, none_readable
 from common.imaging.folders import is_litter, is_zip, member_bytes, open_zip, survey
 from common.imaging.io import read_image
 from common.runtime.commands import unpack_command
@@ -80,10 +80,8 @@ def nothing_in(folder: Path, note: str) -> str:
     else:
         inside = [path.name for path in archives_in(folder)]
     if inside:
-        named = ", ".join(inside[:3]) + ", …" * (len(inside) > 3)
-        return (
-            f"there is no image in {folder}, but archives ({named}): `{unpack_command('images', folder)}` unpacks them"
-        )
+        todo = f"`{unpack_command('images', folder)}` unpacks them"
+        return f"there is no image in {folder}, but archives ({first_few(inside)}): {todo}"
     return f"there is no image in {folder}" + (f" ({note})" if note else "")
 
 

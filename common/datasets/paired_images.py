@@ -14,7 +14,7 @@ import numpy as np
 
 from common.datasets.image_folder import archives_in, note_of_pairs, open_images
 from common.datasets.splits import SPLITS, complete, split_named
-from common.errors import UserError
+from common.errors import UserError, first_few
 from common.imaging.folders import Survey, find_images, is_litter, same_name, survey
 from common.imaging.io import is_file, read_image
 from common.imaging.transforms import resize
@@ -159,7 +159,9 @@ class Pairs:
     def name(self, index: int) -> str:
         """The path of the pair (or of its photo) below the folder."""
         path = self.path(index)
-        return str(path.relative_to(self.folder)) if path.is_relative_to(self.folder) else str(path)
+        if path.is_relative_to(self.folder):
+            return str(path.relative_to(self.folder))
+        return str(path)
 
     def path(self, index: int) -> Path:
         """The file of the pair, or of its photo where it has one of its own."""
@@ -294,7 +296,9 @@ def _innermost(folder: Path) -> Path:
     if len(inside) != 1 or not inside[0].is_dir() or inside[0].is_symlink():
         return folder
     name = inside[0].name
-    return folder if split_named(name) or name in ("leftImg8bit", "gtFine", "A", "B") else _innermost(inside[0])
+    if split_named(name) or name in ("leftImg8bit", "gtFine", "A", "B"):
+        return folder
+    return _innermost(inside[0])
 
 
 def _no_pairs_folder(folder: Path) -> str:
@@ -307,8 +311,8 @@ def _no_pairs_folder(folder: Path) -> str:
 
 
 def _no_pairs(folder: Path, split: str, signs: list[str], note: str) -> str:
-    there = f" (it has {', '.join(signs[:3])}{', …' if len(signs) > 3 else ''})" if signs else ""
-    there = f" (it has {note})" if note and not there else there
+    has = first_few(signs) or note
+    there = f" (it has {has})" if has else ""
     archives = [path.name for path in archives_in(folder)]
     if archives and not there:
         return (
@@ -417,7 +421,8 @@ def _match(a: list[Path], b: list[Path], a_root: Path, b_root: Path, ends: tuple
     alone = []
     for mine, other, root in ((*sides, a_root), (*sides[::-1], b_root)):
         names = sorted(mine.keys() - other.keys(), key=_natural)
-        alone += [f"{len(names)} in {root} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"] if names else []
+        if names:
+            alone.append(f"{len(names)} in {root} ({first_few(names)})")
     if alone:
         raise UserError(f"images without a partner of the same name: {'; '.join(alone)}")
     return [pair for name in sorted(sides[0], key=_natural) for pair in _partners(sides[0][name], sides[1][name])]

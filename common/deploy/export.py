@@ -121,7 +121,8 @@ def export(
     except OSError as problem:
         raise UserError(f"cannot write {folder}: {problem.strerror or problem}") from None
     said = "not compared: onnxruntime is not installed"
-    said = said if worst is None else f"largest difference from the network {worst:.1e}"
+    if worst is not None:
+        said = f"largest difference from the network {worst:.1e}"
     print(f"written: {', '.join(str(written) for _, written in kept)}; {said}")
     return worst
 

@@ -63,7 +63,7 @@ def package_lines(builds: dict[str, str]) -> Iterator[Line]:
         try:
             versions[package] = importlib.import_module(module).__version__
         except Exception as problem:  # a corrupt package raises whatever it likes
-            install = FOR_PADDLE_2.get(package, package) if old else package
+            install = old and FOR_PADDLE_2.get(package) or package
             said = f"{package} does not import ({first_line(problem)})"
             yield Line("FAIL", "packages", f"{said}: pip install {install}")
     if len(versions) == len(PACKAGES):
@@ -105,11 +105,11 @@ def paddle_lines(report: dict, why: str, builds: dict[str, str]) -> Iterator[Lin
         yield Line("FAIL", "Paddle", why.partition("ImportError: ")[2] or why_no_import(why, builds))
         return
     yield Line("ok", "Paddle", report["Paddle"])
-    missing = "" if report["gpus"] else why_no_gpu(report["cuda"])
+    missing = report["gpus"] == 0 and why_no_gpu(report["cuda"])
     if missing:
         yield Line("note", "GPU", missing)
-    problem = why.removeprefix("common.errors.UserError: ")
-    yield Line("ok", "device", report["device"]) if "place" in report else Line("FAIL", "device", problem)
+    problem = Line("FAIL", "device", why.removeprefix("common.errors.UserError: "))
+    yield Line("ok", "device", report["device"]) if "place" in report else problem
 
 
 def training_lines(tried: list[dict], why: str, place: str) -> Iterator[Line]:
@@ -140,13 +140,12 @@ def next_lines(papers: list[dict], sets: list, place: str, options: Options) -> 
     commands = []
     for each in papers:
         data = next((found for found in usable if found.pairs == each["pairs"]), None)
-        kinds = ("cpu",) if place == "cpu" else ("paper", "article")
-        kinds = kinds if data else ("quick",)
-        words = [next(name for name in each["presets"] if name.startswith(kinds))]
-        words += ["--data-dir", data.place] if data else []
-        words += ["--run-dir", options.run_dir / each["paper"]] if options.run_dir else []
-        words += ["--device", options.device] if options.device != "auto" else []
-        commands.append((data is None, next_command(f"{each['paper']}.train", *words)))
+        kinds = {"cpu": ("cpu",)}.get(place, ("paper", "article"))
+        preset = next(name for name in each["presets"] if name.startswith(kinds if data else "quick"))
+        folder, device = options.run_dir and options.run_dir / each["paper"], options.device.replace("auto", "")
+        flags = {"--data-dir": data and data.place, "--run-dir": folder, "--device": device}
+        words = [word for flag in flags.items() if flag[1] for word in flag]
+        commands.append((data is None, next_command(f"{each['paper']}.train", preset, *words)))
     for _, command in sorted(commands):
         yield Line("next", "", command)
 
@@ -193,8 +192,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if line.state != "next" or not failed:
             print(line, flush=True)
     if failed:
-        again = next_command("common.doctor", *(sys.argv[1:] if argv is None else argv))
-        print(Line("next", "", f"put right what is marked FAIL, then: {again}"))
+        print(Line("next", "", f"put right what is marked FAIL, then: {next_command('common.doctor', *argv)}"))
         raise SystemExit(1)
 
 

@@ -34,9 +34,10 @@ def find_data(given: Path | None) -> list[DataSet]:
         return explore(given)
     places = []
     for folder in (Path("data"), ROOT / "data", AI_STUDIO / "data"):
-        places += (
-            [folder] if find_celeba(folder) else _folders(folder) + (archives_in(folder) if folder.is_dir() else [])
-        )
+        if find_celeba(folder):
+            places.append(folder)
+        elif folder.is_dir():
+            places += _folders(folder) + archives_in(folder)
     with contextlib.suppress(RuntimeError):  # this user has no home
         places += sorted(Path.home().glob(f"data/{MOUNTED}"))
     for folder in (Path.cwd(), *Path.cwd().parents):  # of script jobs, beside or above the code
@@ -79,11 +80,12 @@ def _published(place: Path) -> DataSet | None:
     if find_celeba(place):
         return _opened(place, "CelebA", open_images)
     opener = partial(open_pairs, wanted=("train", "val"))  # what training on pairs asks for
-    pairs = any(next(place.glob(sign), None) for sign in PAIR_SIGNS)
-    with contextlib.suppress(UserError):
-        opener(place, "train")
-        pairs = True
-    return _opened(place, "pairs of photo and label", opener, pairs=True) if pairs else None
+    if not any(next(place.glob(sign), None) for sign in PAIR_SIGNS):
+        try:
+            opener(place, "train")
+        except UserError:
+            return None
+    return _opened(place, "pairs of photo and label", opener, pairs=True)
 
 
 def _opened(place: Path, title: str, opener, pairs: bool = False) -> DataSet:
@@ -120,4 +122,4 @@ def _archive(path: Path) -> DataSet:
             kind = "cityscapes" if inside & {*PAIR_SIGNS} or note_of_pairs(images) else ""
     if kind:
         return DataSet(path, False, "an archive", problem=f"`{unpack_command(kind, path)}` unpacks it")
-    return _opened(path, "CelebA" if celeba else "images in a zip" if is_zip(path) else "a file", open_images)
+    return _opened(path, "CelebA" if celeba else ("a file", "images in a zip")[is_zip(path)], open_images)

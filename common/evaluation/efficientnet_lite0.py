@@ -152,7 +152,8 @@ def _renamed(published: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
             continue
         inside = place[1:2] == ["_blocks"]
         name = (IN_BLOCKS if inside else OUTSIDE).get(layer, layer)
-        name = f"blocks.{place[2]}.{name}" if inside else name
+        if inside:
+            name = f"blocks.{place[2]}.{name}"
         kind = {"running_mean": "_mean", "running_var": "_variance"}.get(kind, kind)
         ours[f"{name}.{'bn' if layer.startswith('_bn') else 'conv'}.{kind}"] = value
     return ours

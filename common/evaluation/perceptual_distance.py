@@ -46,7 +46,8 @@ def distance(maps_a: list, maps_b: list, heads: list | None = None) -> np.ndarra
     total = 0
     for n, (a, b) in enumerate(zip(maps_a, maps_b, strict=True)):
         squared = paddle.square(unit(a) - unit(b))
-        squared = squared if heads is None else squared * heads[n]
+        if heads is not None:
+            squared = squared * heads[n]
         total = total + squared.sum(1).mean([1, 2])
     return total.numpy()
 

@@ -87,28 +87,27 @@ class PerceptualMetrics:
 
     def _compare(self, network: str, truths, real, made, other: bool) -> Iterator[tuple[str, tuple[float, float]]]:
         """Yields the values of one set by one network's features, and notes how they were taken."""
-        lite0 = network == "lite0"
-        how = "clean" if lite0 or self.options.fid_resize == "clean" else "legacy"
-        side = efficientnet_lite0.SIDE_PX if lite0 else inception_v3.SIDE_PX
+        how, side, name, key = self.options.fid_resize, inception_v3.SIDE_PX, "", ""
+        if network == "lite0":
+            how, side, name, key = "clean", efficientnet_lite0.SIDE_PX, "Lite0", "_lite0"
         against = f"{made.count:,} images against {real.count:,} " + ("references" if other else "originals")
         protocol = f"{against}, resized to {side} px ({how})"
-        title = "KID-Lite0" if lite0 else "KID"
+        title = "KID" + f"-{name}" * bool(name)
         for value in self._try(lambda: sets.kid(real, made), title):
             self.notes.append(
                 f"{title} x 1000: {protocol}; ± by {sets.SUBSETS} subsets of "
                 f"{min(sets.SUBSET_SIZE, min(real.count, made.count) // 2):,}"
             )
-            yield ("kid_lite0_x1000" if lite0 else "kid_x1000"), tuple(1000 * each for each in value)
-        if not lite0:
+            yield f"kid{key}_x1000", tuple(1000 * each for each in value)
+        if not name:
             for value in self._try(lambda: sets.fid(real, made), "FID"):
                 self.notes.append(f"FID: {protocol}")
                 yield "fid", (value, float("nan"))
-        title = "P-IDS and U-IDS" + (" (Lite0)" if lite0 else "")
+        title = "P-IDS and U-IDS" + f" ({name})" * bool(name)
         for paired, wrong in self._try(lambda: sets.discriminative_scores(truths, made), title):
             self.notes.append(f"{title}, %: {made.count:,} pairs, resized to {side} px ({how})")
-            ending = "_lite0_percent" if lite0 else "_percent"
-            yield f"p_ids{ending}", (paired, float("nan"))
-            yield f"u_ids{ending}", (wrong, float("nan"))
+            yield f"p_ids{key}_percent", (paired, float("nan"))
+            yield f"u_ids{key}_percent", (wrong, float("nan"))
 
     def _try(self, measure: Callable, title: str) -> Iterator:
         """Yields the value, or notes why there is none: a run is not lost for one metric."""

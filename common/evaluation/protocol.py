@@ -254,7 +254,9 @@ def _gain(result: dict, name: str, baseline: str | None, key: str) -> str:
 def cell(score: tuple[float, float], digits: int = 3) -> str:
     """Mean ± standard error, which a single image does not have."""
     mean, error = score
-    return f"{mean:.{digits}f}" if math.isnan(error) else f"{mean:.{digits}f} ± {error:.{digits}f}"
+    if math.isnan(error):
+        return f"{mean:.{digits}f}"
+    return f"{mean:.{digits}f} ± {error:.{digits}f}"
 
 
 def sheet(result: dict, columns: tuple[str, ...] = SHOWN, count: int = 8) -> np.ndarray:

@@ -89,8 +89,12 @@ def read_image(source: str | Path | bytes, name: str = "", max_pixels: int = 0) 
     """
     levels = read_levels(source, name, max_pixels)
     for note in levels.notes:
-        _say_once(note, name or ("the image" if isinstance(source, bytes) else str(source)))
+        _say_once(note, name or _name_of(source))
     return to_rgb(levels)
+
+
+def _name_of(source: str | Path | bytes) -> str:
+    return "the image" if isinstance(source, bytes) else str(source)
 
 
 @functools.lru_cache(maxsize=64)
@@ -107,9 +111,9 @@ def _say_once(note: str, name: str) -> None:
 
 def read_levels(source: str | Path | bytes, name: str = "", max_pixels: int = 0) -> Levels:
     """Reads an image with all that its file holds: depth, alpha, grey. Raises UserError like `read_image`."""
-    name = name or ("the image" if isinstance(source, bytes) else str(source))
+    name = name or _name_of(source)
     with _one_line(name):
-        data = source if isinstance(source, bytes) else read_bytes(source)
+        data = read_bytes(source)
         if is_jpeg(data):
             values = _decode_jpeg(data, name, max_pixels)
             if values is not None:
@@ -130,7 +134,7 @@ def decode(source: str | Path | bytes, work: Callable[[Image.Image], T], name: s
         name: what to call it in errors.
     """
     with _one_line(name):
-        data = source if isinstance(source, bytes) else read_bytes(source)
+        data = read_bytes(source)
         if is_jpeg(data):
             _decode_jpeg(data, name)  # for its complaints, which Pillow keeps to itself
         return with_pillow(data, work, name)
@@ -144,15 +148,17 @@ def look(source: str | Path | bytes, name: str = "", max_pixels: int = 0) -> str
     """
     name = name or str(source)
     with _one_line(name):
-        data = source if isinstance(source, bytes) else read_bytes(source)
+        data = read_bytes(source)
         return with_pillow(data, lambda image: image.format, name, max_pixels)
 
 
 # ---- files
 
 
-def read_bytes(path: str | Path) -> bytes:
+def read_bytes(path: str | Path | bytes) -> bytes:
     """The content of a file. Raises UserError if it cannot be read, is no ordinary file, or is absurdly large."""
+    if isinstance(path, bytes):
+        return path
     try:
         file = os.open(path, HOW_TO_OPEN)
         try:
@@ -292,11 +298,12 @@ def _tags(data: bytes) -> TiffImagePlugin.ImageFileDirectory_v2:
 def _check_tags(data: bytes, name: str) -> None:
     """Refuses a TIFF with a million strips: Pillow would make some 500 bytes of each of them, however small it is."""
     order = "<" if data[:2] == b"II" else ">"
-    big = data[2:4] in (b"+\0", b"\0+")
-    (first,) = struct.unpack_from(order + "Q", data, 8) if big else struct.unpack_from(order + "I", data, 4)
-    (entries,) = struct.unpack_from(order + ("Q" if big else "H"), data, first)
-    line = struct.Struct(order + ("HHQ8x" if big else "HHI4x"))
-    start = first + (8 if big else 2)
+    where, offset, count, line = 4, "I", "H", "HHI4x"
+    if data[2:4] in (b"+\0", b"\0+"):  # BigTIFF
+        where, offset, count, line = 8, "Q", "Q", "HHQ8x"
+    (first,) = struct.unpack_from(order + offset, data, where)
+    (entries,) = struct.unpack_from(order + count, data, first)
+    line, start = struct.Struct(order + line), first + struct.calcsize(order + count)
     for tag, kind, count in line.iter_unpack(data[start : start + min(entries, 4096) * line.size]):
         if count > MAX_TAG_VALUES and kind not in (1, 2, 7):  # not bytes or text: profiles and notes may be long
             raise UserError(f"cannot read {name}: tag {tag} of the TIFF holds {count:,} values; refused")
@@ -361,8 +368,10 @@ def _deep_tiff(data: bytes, name: str, max_pixels: int) -> Levels:
 def _with_opencv(data: bytes) -> np.ndarray | None:
     """[height, width, channels] of the file's type; TIFFs come upright."""
     values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if values is None or values.ndim == 2:
-        return None if values is None else values[:, :, None]
+    if values is None:
+        return None
+    if values.ndim == 2:
+        return values[:, :, None]
     return values[..., [2, 1, 0, 3][: values.shape[2]]]
 
 

@@ -113,7 +113,9 @@ def write_photo(path: str | Path, photo: Photo, completed: np.ndarray, mask: np.
 
 def kept_suffix(photo: Path, wanted: Format) -> str:
     """The suffix of a photo's result: .png, or the photo's own if that is a format that is written."""
-    return photo.suffix if wanted == "keep" and photo.suffix.lower() in WRITABLE else ".png"
+    if wanted == "keep" and photo.suffix.lower() in WRITABLE:
+        return photo.suffix
+    return ".png"
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -192,7 +194,8 @@ def _xmp(image: Image.Image) -> bytes | None:
             found = found or content.removeprefix(XMP_SIGN)
     if image.format == "TIFF":
         found = found or image.tag_v2.get(700)
-    found = found.encode() if isinstance(found, str) else found
+    if isinstance(found, str):
+        found = found.encode()
     if not found or b"Thumbnails" in found:
         return None
     return re.sub(rb"""(tiff:Orientation(?:=["']|>))[2-8]""", rb"\g<1>1", found)

@@ -27,7 +27,9 @@ SQUARES = {"square178": 178, "center108": 108}  # sides that crops cut from thes
 
 def aligned_scale(height: int, width: int) -> float | None:
     """The size of an image of aligned CelebA's shape, of theirs; None for another shape."""
-    return width / ALIGNED[0] if abs(height - width * ALIGNED[1] / ALIGNED[0]) <= 1 else None
+    if abs(height - width * ALIGNED[1] / ALIGNED[0]) <= 1:
+        return width / ALIGNED[0]
+    return None
 
 
 def crop_square(image: np.ndarray, crop: Crop, size_px: int, rng: np.random.Generator) -> np.ndarray:

@@ -15,7 +15,8 @@ def open_network(options: InferSettings, load: Callable, faster: Callable):
     """The network of a command on its device; `faster` makes it an equal one, unless that is disabled."""
     place = open_device(options.device, options.disable_cpu_layers)
     network = load(options.weights)
-    network = network if options.disable_cpu_layers else faster(network)
+    if not options.disable_cpu_layers:
+        network = faster(network)
     print(describe(place))
     return network
 

@@ -68,4 +68,6 @@ def why_not(folder: Path, result: Path, made_of: str, record: dict[str, dict]) -
             return "not a whole result of this suite"
     except UserError:
         return "not a whole result of this suite"
-    return "" if entry["key"] == made_of else "made of another photo, mask or settings"
+    if entry["key"] == made_of:
+        return ""
+    return "made of another photo, mask or settings"

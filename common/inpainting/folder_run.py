@@ -232,7 +232,8 @@ class _FolderRun:
             "failed": self.failed,
             "weights": str(self.weights),
         }
-        summary |= {"not_done": left} if left else {}
+        if left:
+            summary["not_done"] = left
         path, problem = summary_file(self.output), None
         try:
             replace_whole(path, lambda temporary: temporary.write_text(json_text(summary, indent=1) + "\n"))

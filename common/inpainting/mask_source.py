@@ -96,6 +96,8 @@ class Masks:
         """What the photo's hole depends on, as JSON values: the mask file's content, or the seed and the place."""
         try:
             path = self.file(photo)
-            return [self.mask, self.seed, index] if path is None else [self.invert_mask, finished_results.digest(path)]
+            if path is None:
+                return [self.mask, self.seed, index]
+            return [self.invert_mask, finished_results.digest(path)]
         except UserError:  # told when the hole is asked for
             return ["no mask"]

@@ -36,7 +36,9 @@ def mask_for(
 def report_file(output: Path, mask: Path | None) -> Path:
     """Where an image of a doubtful hole goes: beside the result, and never in the place of the mask itself."""
     path = output.with_name(f"{output.stem}-hole.png")
-    return path if mask is None or path.resolve() != mask.resolve() else path.with_name(f"{output.stem}-hole-shown.png")
+    if mask is None or path.resolve() != mask.resolve():
+        return path
+    return path.with_name(f"{output.stem}-hole-shown.png")
 
 
 def read_mask_of(photo: Path, image: np.ndarray, find_mask: Masks, output: Path, index: int = 0) -> np.ndarray:
@@ -114,7 +116,8 @@ def complete_folder(
         mask: the `Masks` behind `find_mask`, if that is something else.
         settings: of the command, see `each_in_folder`.
     """
-    mask = find_mask if isinstance(find_mask, Masks) else mask
+    if isinstance(find_mask, Masks):
+        mask = find_mask
 
     notes: Counter[str] = Counter()
 

@@ -140,7 +140,8 @@ def _framed(mask: np.ndarray, labels: np.ndarray, square: Box, network_px: int, 
 def _seen(place: Box, scale: float, network_px: int, core: Box, parts: tuple[int, ...]) -> Window:
     height, width = place[2] - place[0], place[3] - place[1]
     scale = min(scale, math.sqrt(LARGEST_INPUT * network_px**2 / (height * width)))
-    scale = 1 if abs(scale - 1) < SNAP else scale
+    if abs(scale - 1) < SNAP:
+        scale = 1
     return Window(*place, max(1, round(height * scale)), max(1, round(width * scale)), core, parts)
 
 
@@ -160,7 +161,9 @@ def _thickness(labels: np.ndarray, part: int, box: list[int]) -> float:
     """Twice the largest distance from a pixel of this part of the hole to the nearest pixel outside it."""
     around = np.s_[max(0, box[0] - 1) : box[2] + 1, max(0, box[1] - 1) : box[3] + 1]
     mine = (labels[around] == part).astype(np.uint8)
-    return math.inf if mine.all() else 2 * float(cv2.distanceTransform(mine, cv2.DIST_L2, cv2.DIST_MASK_PRECISE).max())
+    if mine.all():
+        return math.inf
+    return 2 * float(cv2.distanceTransform(mine, cv2.DIST_L2, cv2.DIST_MASK_PRECISE).max())
 
 
 def _cells(labels: np.ndarray, part: int, box: list[int], limit: int) -> list[tuple[int, ...]]:

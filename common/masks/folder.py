@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import PurePath
 
+from common.errors import first_few
 from common.imaging.folders import same_name
 
 # What masks are called beside their photo's name: NAME_mask, NAME_mask001, NAME-mask, NAME.mask, mask_NAME
@@ -45,7 +46,7 @@ def match_masks(photos: Iterable[PurePath], masks: Iterable[PurePath]) -> dict[P
 def _listed(photo: PurePath, found: list[PurePath]) -> str:
     if not found:
         return ""
-    names = ", ".join(map(str, sorted(found)[:5])) + (", …" if len(found) > 5 else "")
+    names = first_few([str(path) for path in sorted(found)], 5)
     return f"{len(found)} masks may be that of {photo}: {names}; leave one, or name it by the photo's path"
 
 
@@ -88,7 +89,8 @@ def _look_up(table: dict, photo: PurePath, level: int) -> list[PurePath]:
     found = next((table[folder, _folded(name)] for name in names if (folder, _folded(name)) in table), [])
     if len(found) > 1:  # A.png and a.png
         exact = [mask for mask in found if _holds(mask, photo)]
-        found = exact if len(exact) == 1 else found
+        if len(exact) == 1:
+            found = exact
     return found
 
 

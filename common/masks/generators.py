@@ -79,7 +79,8 @@ def _stroke(mask: np.ndarray, rng: np.random.Generator) -> None:
     x, y = int(rng.integers(0, width)), int(rng.integers(0, height))
     for turn in range(vertices):
         angle = rng.uniform(smallest, largest)
-        angle = 2 * math.pi - angle if turn % 2 == 0 else angle
+        if turn % 2 == 0:
+            angle = 2 * math.pi - angle
         length = min(max(rng.normal(step_px, step_px // 2), 0), 2 * step_px)
         to_x = int(min(max(x + length * math.cos(angle), 0), width))
         to_y = int(min(max(y + length * math.sin(angle), 0), height))

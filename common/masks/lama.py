@@ -58,7 +58,8 @@ def _strokes(kind: Kind, height: int, width: int, scale: float, rng: np.random.G
         x, y = int(rng.integers(width)), int(rng.integers(height))
         for _ in range(1 + int(rng.integers(5))):
             angle = 0.01 + int(rng.integers(4))
-            angle = 2 * math.pi - angle if stroke % 2 == 0 else angle
+            if stroke % 2 == 0:
+                angle = 2 * math.pi - angle
             length = scale * (10 + int(rng.integers(kind.length_px)))
             brush = max(1.0, scale * (5 + int(rng.integers(kind.brush_px))))
             to_x = int(np.clip(x + length * math.sin(angle), 0, width))

@@ -128,7 +128,8 @@ def _upright(image: Image.Image, size: tuple[int, int], photo_file: Path | None,
 def _turn(photo_file: Path | None) -> Image.Transpose | None:
     """The turn that a photo's EXIF asks for; None for photos that Pillow does not read, such as floats in colour."""
     with contextlib.suppress(UserError):
-        return TURNS.get(orientation(photo_file)) if photo_file and photo_file.is_file() else None
+        if photo_file and photo_file.is_file():
+            return TURNS.get(orientation(photo_file))
     return None
 
 

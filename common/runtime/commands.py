@@ -24,6 +24,13 @@ def next_command(module: str, *words: str | Path) -> str:
     return shlex.join(["python", *_start(module), *(_plain(word) for word in words)])
 
 
+def example_command(module: str, weights: Path, image: Path | None, *words: str) -> str:
+    """The command that tries new weights on an image; the demo's, where there is none, as in a zip."""
+    if image is None:
+        return next_command(module, "--weights", weights, "--demo")
+    return next_command(module, "--weights", weights, "--input", image, *words)
+
+
 def unpack_command(kind: str, source: Path) -> str:
     """The command that unpacks an archive, or the archives in a folder, below data/."""
     whole = source.resolve()
@@ -41,7 +48,9 @@ def _start(module: str) -> list[str]:
 
 
 def _plain(word: str | Path) -> str:
-    return f"./{word}" if isinstance(word, Path) and str(word).startswith(("-", "~")) else str(word)
+    if isinstance(word, Path) and str(word).startswith(("-", "~")):
+        return f"./{word}"
+    return str(word)
 
 
 def expand_home(argument: str) -> str:

@@ -120,7 +120,9 @@ def _set_device(kind: str, number: int):
         raise UserError(f"--device {kind}:{number} cannot be opened: {first_line(problem)}") from None
     if kind == "gpu":
         return paddle.CUDAPlace(number)
-    return paddle.XPUPlace(number) if kind == "xpu" else paddle.CustomPlace(kind, number)
+    if kind == "xpu":
+        return paddle.XPUPlace(number)
+    return paddle.CustomPlace(kind, number)
 
 
 def _connect() -> None:

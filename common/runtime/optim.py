@@ -63,7 +63,9 @@ def in_micro_batches(step: Callable) -> Callable:
                 del loss  # and its graph
             if not logs:
                 _step(network, optimizer)
-        return logs[0] if count == 1 else {name: _join([log[name] for log in logs]) for name in logs[0]}
+        if count == 1:
+            return logs[0]
+        return {name: _join([log[name] for log in logs]) for name in logs[0]}
 
     return in_parts
 
@@ -82,7 +84,9 @@ def _divide(given: tuple, count: int) -> list[tuple]:
 
 def _join(values: list[paddle.Tensor]) -> paddle.Tensor:
     values = [value.detach() for value in values]
-    return paddle.concat(values) if values[0].ndim else paddle.stack(values).mean()
+    if values[0].ndim:
+        return paddle.concat(values)
+    return paddle.stack(values).mean()
 
 
 def _backward(optimizer: paddle.optimizer.Optimizer, loss) -> None:

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 HANGUP = getattr(signal, "SIGHUP", None)  # Windows has none
 # Signals that end a command, and the handler that each has in an ordinary process
 ENDING = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
-ENDING |= {HANGUP: signal.SIG_DFL} if HANGUP else {}
+if HANGUP:
+    ENDING[HANGUP] = signal.SIG_DFL
 
 
 class Stopped(KeyboardInterrupt):

@@ -22,5 +22,8 @@ def discriminator_log(parts: tuple, real_logits, fake_logits, sigmoid: bool = Tr
     log = {"discriminator": real + fake, "discriminator_real": real, "discriminator_fake": fake}
     for name, logits in (("real", real_logits), ("fake", fake_logits)):
         output = logits.detach().astype("float32")
-        log |= {f"{name}_probability": functional.sigmoid(output)} if sigmoid else {f"{name}_output": output}
+        if sigmoid:
+            log[f"{name}_probability"] = functional.sigmoid(output)
+        else:
+            log[f"{name}_output"] = output
     return log

@@ -5,7 +5,6 @@ their descriptions have them (the same in PyTorch agrees to 1e-6). The tests fil
 write the tensors into files of the published formats, convert, and compare.
 """
 
-import importlib.util
 from math import prod
 from pathlib import Path
 
@@ -19,13 +18,12 @@ from context_encoder import convert, infer
 from context_encoder import train as ce_train
 from context_encoder.model import ContextEncoder
 from context_encoder.train import load_discriminator
+from tests import helpers
 
 import paddle
 
 FILES = Path(__file__).parents[1] / "glcic/fixtures/published_files.py"  # which knows the formats
-spec = importlib.util.spec_from_file_location("published_files", FILES)
-files = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(files)
+files = helpers.module(FILES)
 
 BASE, UNITS, NOISE = 4, 24, 5
 MASKS = {"center": np.s_[..., 36:92, 36:92], "whole": np.s_[..., 5:60, 20:50]}  # of 128 px; a ring of 4 px is shown
@@ -434,11 +432,7 @@ def test_sizes_of_the_published_networks(names, kind, bias, count):
 
 def refused(published: Path, text: str, capsys, *flags, output: str = "out.safetensors"):
     """Exit status 2, one line that says `text`, and nothing written."""
-    with pytest.raises(SystemExit) as stop:
-        run(published, published.parent / output, *flags)
-    error = capsys.readouterr().err
-    assert stop.value.code == 2
-    assert error.startswith("error: ") and error.count("\n") == 1 and text in error, error
+    assert text in helpers.refused(capsys, convert.main, published, published.parent / output, *flags) + "\n"
     assert not (published.parent / "out.safetensors").exists()
 
 

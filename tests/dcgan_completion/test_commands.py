@@ -342,19 +342,13 @@ def test_a_folder_of_masks_by_name(weights, tmp_path):
 
 
 def test_input_mistakes(capsys, weights, tmp_path):
-    (tmp_path / "text.jpg").write_text("no image")
     photo(tmp_path)
     photo(tmp_path, 15, 40, "low.png")
-    draw(tmp_path / "small.png", 20, 20, (0, 0, 20, 20))
     draw(tmp_path / "black.png", 47, 33)
     draw(tmp_path / "far.png", 47, 33, (0, 5, 45, 9))
-    (tmp_path / "empty").mkdir()
     draw(tmp_path / "masks/else.png", 47, 33, (20, 5, 30, 9))
     start = ("--weights", weights, "--output", tmp_path / "out.png", "--device", "cpu", *FEW)
     given = (*start, "--input", tmp_path / "in.png")
-    assert "text.jpg" in fails(capsys, infer.main, *start, "--input", tmp_path / "text.jpg")
-    assert "no image or folder" in fails(capsys, infer.main, *start, "--input", tmp_path / "nowhere.jpg")
-    assert "no image in" in fails(capsys, infer.main, *start, "--input", tmp_path / "empty")
     line = fails(capsys, infer.main, *start, "--input", tmp_path / "low.png")
     assert "low.png is 40 x 15 px and has no window for a face" in line and "needs 16" in line
     for mask, told in (
@@ -362,14 +356,11 @@ def test_input_mistakes(capsys, weights, tmp_path):
             "stars",
             "there is no mask stars; give an image, a folder, or one of center, random, random20, random80, left",
         ),
-        (tmp_path / "small.png", "20 x 20 px, but its image is 33 x 47 px"),
         (tmp_path / "black.png", "no hole in"),
         (tmp_path / "far.png", "48 px beyond the face window, 33 x 33 px at (0, 12)"),  # 12 of its 45 rows, 4 px wide
         (tmp_path / "masks", "no mask named in"),
     ):
         assert told in fails(capsys, infer.main, *given, "--mask", mask)
-    assert "out.docx" in fails(capsys, infer.main, *given, "--output", tmp_path / "out.docx", "--every", "0")
-    assert "unknown device 'gpu:x'" in fails(capsys, infer.main, *given, "--device", "gpu:x")
     assert "--center-scale 0.5 leaves no hole" in fails(capsys, infer.main, *given, "--center-scale", "0.5")
     assert "more than 0" in fails(capsys, infer.main, *given, "--center-scale", "0")
     assert "no preset 'best'" in fails(capsys, infer.main, *given, "--preset", "best")
@@ -428,13 +419,6 @@ def test_evaluate_mistakes(capsys, weights, faces, tmp_path):
         line = fails(capsys, evaluate.main, *start, "--mask", "half", kind)
         assert f"no masks of the kind '{kind}'" in line and line.endswith("grid, pattern, freeform")
     assert "no masks of the kind ''" in fails(capsys, evaluate.main, *start, "--mask")
-    assert "--limit 0" in fails(capsys, evaluate.main, *start, "--limit", "0")
-    line = fails(capsys, evaluate.main, "--weights", weights, "--data-dir", tmp_path / "nowhere")
-    assert "nowhere" in line and "data.prepare" in line
-    (tmp_path / "file").write_text("")
-    flags = ("--mask", "half", "--output", tmp_path / "file/scores")
-    assert "cannot write" in fails(capsys, evaluate.main, *start, *flags)
-    assert "nope" in fails(capsys, evaluate.main, *start, "--split", "nope")
     assert "no preset 'best'" in fails(capsys, evaluate.main, *start, "--preset", "best")
 
 
@@ -449,6 +433,3 @@ def test_the_exported_generator_draws_what_the_network_draws(weights, tmp_path, 
         expected = infer.load(weights).generator(z).numpy()
     np.testing.assert_allclose(exported(z).numpy(), expected, atol=1e-5)
     assert np.abs(expected[0] - expected[1]).max() > 1e-3
-    (tmp_path / "file").write_text("")
-    line = fails(capsys, export.main, "--weights", weights, "--output", tmp_path / "file/exported")
-    assert "cannot write" in line

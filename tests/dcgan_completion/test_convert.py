@@ -20,6 +20,7 @@ from common.errors import UserError
 from dcgan_completion import convert
 from dcgan_completion.model import Discriminator, Generator
 from dcgan_completion.train import load_both
+from tests import helpers
 from tests.helpers import module
 
 import paddle
@@ -229,12 +230,7 @@ def close(got, wanted):
 
 
 def refused(capsys, *arguments) -> str:
-    """The one line of a command that must end with status 2."""
-    with pytest.raises(SystemExit) as stop:
-        run(*arguments)
-    told = capsys.readouterr().err.strip()
-    assert stop.value.code == 2 and told.startswith("error: ") and "\n" not in told, told
-    return told
+    return helpers.refused(capsys, convert.main, *arguments)
 
 
 # ---- what is brought over

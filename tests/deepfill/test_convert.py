@@ -21,6 +21,7 @@ from deepfill import convert
 from deepfill import train as df_train
 from deepfill.infer import load, load_discriminator, predict
 from deepfill.model import Discriminator, Generator
+from tests import helpers
 from tests.helpers import module
 
 import paddle
@@ -340,12 +341,7 @@ def close(got, wanted):
 
 
 def refused(capsys, *arguments) -> str:
-    """The one line of a command that must end with status 2."""
-    with pytest.raises(SystemExit) as stop:
-        run(*arguments)
-    told = capsys.readouterr().err.strip()
-    assert stop.value.code == 2 and told.startswith("error: ") and "\n" not in told, told
-    return told
+    return helpers.refused(capsys, convert.main, *arguments)
 
 
 # ---- what is brought over

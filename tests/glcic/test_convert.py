@@ -5,7 +5,6 @@ base channels and with the weights and images that `fixtures/published_files.py`
 every seventh pixel). The tests write the same weights into files of the published formats, convert, and compare.
 """
 
-import importlib.util
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -19,13 +18,12 @@ from glcic import train as glcic_train
 from glcic.config import PAPER
 from glcic.model import CompletionNetwork
 from glcic.train import load_discriminator
+from tests import helpers
 
 import paddle
 
 FIXTURES = Path(__file__).parent / "fixtures"
-spec = importlib.util.spec_from_file_location("published_files", FIXTURES / "published_files.py")
-files = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(files)
+files = helpers.module(FIXTURES / "published_files.py")
 
 REFERENCE = dict(np.load(FIXTURES / "reference.npz"))
 SIDES = {"image": (96, 80), "whole 256": 256, "patch 128": 128, "whole 160": 160, "patch 96": 96}
@@ -210,12 +208,7 @@ def test_parameter_counts_of_discriminators(tmp_path, capsys, sizes, count):
 
 def refused(published: Path, text: str, capsys, *flags, output: str = "out.safetensors"):
     """Exit status 2, one line that says `text`, and nothing written."""
-    target = published.parent / output
-    with pytest.raises(SystemExit) as stop:
-        run(published, target, *flags)
-    error = capsys.readouterr().err
-    assert stop.value.code == 2
-    assert error.startswith("error: ") and error.count("\n") == 1 and text in error, error
+    assert text in helpers.refused(capsys, convert.main, published, published.parent / output, *flags) + "\n"
     assert not (published.parent / "out.safetensors").exists()
 
 
