@@ -1,6 +1,7 @@
 """The brush page: upload a photo, paint its hole, let a paper fill it; paint a street's labels, see the street.
 
-python main.gradio.py          (pip install -e ".[cpu,demo]"; AI Studio starts files of this name by itself)
+python main.gradio.py          (pip install -e ".[cpu,demo]"; AI Studio starts files of this name by itself,
+and needs `pip install "gradio>=6,<7"` before: its Gradio 4 lacks the sliders, layers and canvas of this page)
 
 Listens on this machine only, at GRADIO_SERVER_PORT or 7860 and up; GRADIO_SERVER_NAME names another address. Every
 result is what the papers' own `infer.complete` and `infer.translate` return.
@@ -8,8 +9,10 @@ result is what the papers' own `infer.complete` and `infer.translate` return.
 
 import atexit
 import functools
+import importlib.metadata
 import os
 import shutil
+import sys
 import tempfile
 import time
 import traceback
@@ -22,6 +25,14 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 if "GRADIO_TEMP_DIR" not in os.environ:  # of our own, so that nothing is left when the page stops
     os.environ["GRADIO_TEMP_DIR"] = tempfile.mkdtemp(prefix="completion-page-")
     atexit.register(shutil.rmtree, os.environ["GRADIO_TEMP_DIR"], ignore_errors=True)
+
+try:
+    GRADIO = f"Gradio {importlib.metadata.version('gradio')}"
+except importlib.metadata.PackageNotFoundError:
+    GRADIO = "no Gradio"
+if not GRADIO.startswith("Gradio 6."):  # 4, which AI Studio documents, lacks sliders, layers and canvas sizes
+    print(f'error: the page needs Gradio 6, and here is {GRADIO}: pip install "gradio>=6,<7"', file=sys.stderr)
+    raise SystemExit(2)
 
 import gradio as gr
 
