@@ -54,6 +54,8 @@ NOT_RUN = [
     ("python -m benchmarks", "takes hours", "test_benchmarks.py; its flags here"),
     ("python -m common.doctor", "takes a training step of every paper", "common/doctor/test_doctor.py"),
     ("python -m tools.seeds", "trains three times", "test_seeds.py, test_reference_curves.py"),
+    ("python -m tools.publish_weights glcic_faces --output published --repo", "uploads", "test_publish_weights.py"),
+    ("visualdl --logdir", "serves until it is stopped", "test_visualdl_log.py"),
     ("python -m tools.pack_weights", "needs a run of many minutes", "test_weights.py; its flags here"),
     ("python tests/sixth_paper/start.py", "writes into the repository", "test_sixth_paper.py"),
 ]
