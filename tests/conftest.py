@@ -126,6 +126,14 @@ def eager_for_a_moment(monkeypatch):
 
 
 @pytest.fixture(scope="session")
+def faces(tmp_path_factory):
+    """Sixty drawn faces in CelebA's layout; nobody writes into them."""
+    from data.synthetic import write_faces
+
+    return write_faces(tmp_path_factory.mktemp("faces") / "drawn", count=60)
+
+
+@pytest.fixture(scope="session")
 def own_files(tmp_path_factory):
     """What stands for the user's own files in a printed command."""
     import numpy as np
@@ -159,15 +167,8 @@ def follow(tmp_path, own_files):
             verb = module.partition(".")[2]
             words = [str(files.get(word.partition(".")[0], word)) for word in words]
             if verb == "train":
-                words += [
-                    "--run-dir",
-                    str(tmp_path / f"run{number}"),
-                    "--total-steps",
-                    "1",
-                    "--batch-size",
-                    "1",
-                    *short,
-                ]
+                words += ["--run-dir", str(tmp_path / f"run{number}")]
+                words += ["--total-steps", "1", "--batch-size", "1", *short]
             words += search if verb == "infer" else []
             importlib.import_module(module).main([*words, "--device", "cpu"])
         return commands

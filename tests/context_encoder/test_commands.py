@@ -12,17 +12,11 @@ from common.imaging.io import read_image, write_image
 from context_encoder import evaluate, export, features, infer
 from context_encoder import train as ce_train
 from context_encoder.config import TINY
-from data.synthetic import write_faces
 from tests.helpers import assert_completes_the_same_compiled, fails, photo
 
 pytestmark = pytest.mark.medium
 
 SMALL = ["--image-px", "32", "--overlap-px", "2", "--base-channels", "8", "--bottleneck", "16", "--device", "cpu"]
-
-
-@pytest.fixture(scope="module")
-def faces(tmp_path_factory):
-    return write_faces(tmp_path_factory.mktemp("faces") / "drawn", count=60)
 
 
 @pytest.fixture(scope="module")

@@ -11,18 +11,12 @@ from common.errors import UserError
 from common.imaging.io import write_image
 from context_encoder import train as ce_train
 from context_encoder.config import ARTICLE, PAPER_CENTER, PAPER_RANDOM_REGION, TINY
-from data.synthetic import write_faces
 from tests import helpers
 from tests.helpers import snapshot
 
 import paddle
 
 pytestmark = pytest.mark.medium
-
-
-@pytest.fixture(scope="module")
-def faces(tmp_path_factory):
-    return write_faces(tmp_path_factory.mktemp("faces") / "drawn", count=60)
 
 
 def settings(faces, folder, **changes):

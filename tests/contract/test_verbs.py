@@ -18,6 +18,7 @@ from safetensors.numpy import load_file, save_file
 from common.checkpoint.state import newest_state
 from common.checkpoint.weights import read_weights
 from common.imaging.io import read_image, write_image
+from tests import helpers
 
 import paddle
 
@@ -77,12 +78,7 @@ def call(paper, verb, *arguments):
 
 def fails(capsys, paper, verb, *arguments):
     """Runs a command that must end with status 2; returns its one line."""
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as stop:
-        call(paper, verb, *arguments)
-    told = [line for line in capsys.readouterr().err.strip().splitlines() if "error" in line]
-    assert stop.value.code == 2 and len(told) == 1 and told[0].startswith("error: "), told
-    return told[0]
+    return helpers.fails(capsys, lambda words: call(paper, verb, *words), *arguments)
 
 
 def noise(path, height=47, width=33):

@@ -11,7 +11,6 @@ import pytest
 from common.checkpoint.weights import read_weights, save_weights
 from common.errors import UserError
 from common.imaging.io import read_image, write_image
-from data.synthetic import write_faces
 from deepfill import export, infer
 from deepfill import train as df_train
 from deepfill.config import TINY
@@ -22,11 +21,6 @@ import paddle
 pytestmark = pytest.mark.medium
 
 SMALL = ["--image-px", "32", "--base-channels", "4", "--discriminator-channels", "4", "--device", "cpu"]
-
-
-@pytest.fixture(scope="module")
-def faces(tmp_path_factory):
-    return write_faces(tmp_path_factory.mktemp("faces") / "drawn", count=60)
 
 
 def trained(faces, tmp_path_factory, **changes):
@@ -119,19 +113,8 @@ def test_edges_that_are_missing_or_of_another_size(capsys, faces, tmp_path):
 def test_quick_to_the_command_that_it_prints(capsys, faces, tmp_path, monkeypatch):
     """Three steps, the last with the discriminator, the table, and then exactly the last line's command."""
     monkeypatch.chdir(tmp_path)
-    flags = [
-        "--no-residual",
-        "--learning-rate",
-        "0.01",
-        "--batch-size",
-        "1",
-        "--total-steps",
-        "3",
-        "--plain-steps",
-        "2",
-        "--data-dir",
-        str(faces),
-    ]
+    flags = ["--no-residual", "--learning-rate", "0.01", "--batch-size", "1"]
+    flags += ["--total-steps", "3", "--plain-steps", "2", "--data-dir", str(faces)]
     path = df_train.main(["quick", *SMALL, *flags, "--run-dir", "run"])
     told = capsys.readouterr().out
     assert path.exists() and "hole_psnr_db" in told and "l1 9.1 %" in told

@@ -273,16 +273,8 @@ def test_scores_and_pictures_are_written_and_repeatable(weights, folder, tmp_pat
     results = []
     for name in ("one", "two"):
         output = tmp_path / name
-        command = [
-            "--weights",
-            str(weights["plain"]),
-            "--data-dir",
-            str(folder),
-            "--mask",
-            "official",
-            "--baselines",
-            "fast",
-        ]
+        command = ["--weights", str(weights["plain"]), "--data-dir", str(folder)]
+        command += ["--mask", "official", "--baselines", "fast"]
         evaluate.main([*command, "--output", str(output), "--device", "cpu"])
         results.append((output / "scores.json").read_text())
     assert results[0] == results[1] and "images.png" in capsys.readouterr().out

@@ -13,7 +13,6 @@ from common.checkpoint.state import newest_state
 from common.checkpoint.weights import read_weights, save_weights
 from common.errors import UserError
 from common.imaging.io import write_image
-from data.synthetic import write_faces
 from deepfill import infer
 from deepfill import train as df_train
 from deepfill.config import ARTICLE, GUIDED, PLACES2, PRESETS, TINY
@@ -25,11 +24,6 @@ import paddle
 pytestmark = pytest.mark.medium
 
 PLAIN = dataclasses.replace(TINY, residual=False, decay_steps=0, mask="official", known_weight=1.0)
-
-
-@pytest.fixture(scope="module")
-def faces(tmp_path_factory):
-    return write_faces(tmp_path_factory.mktemp("faces") / "drawn", count=60)
 
 
 def settings(faces, folder, **changes):

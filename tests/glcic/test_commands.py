@@ -7,23 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from common.imaging.io import read_image, write_image
-from data.synthetic import write_faces
 from glcic import evaluate, infer
 from glcic import train as glcic_train
 from glcic.config import TINY
-from tests.helpers import assert_completes_the_same_compiled, fails, photo
+from tests.helpers import assert_completes_the_same_compiled, fails
 
 pytestmark = pytest.mark.medium
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def faces(tmp_path_factory):
-    return write_faces(tmp_path_factory.mktemp("faces") / "drawn", count=60)
 
 
 @pytest.fixture(scope="module")
@@ -141,33 +134,6 @@ print("peak MB", int(peak.split()[1]) / 1024)
     assert peak < 3000 and 0.5 * told < peak < 1.5 * told
     completed = read_image(tmp_path / "out.png")
     np.testing.assert_array_equal(completed[mask == 0], image[mask == 0])
-
-
-def test_masks_in_the_ways_people_draw_them(weights, tmp_path):
-    """Each of these files means the same hole, so each gives the same image."""
-    photo(tmp_path, 64, 64)
-    mask = np.zeros((64, 64), np.uint8)
-    mask[20:40, 10:30] = 1
-    white = mask * 255
-    Image.fromarray(white).save(tmp_path / "white.png")
-    Image.fromarray(255 - white).save(tmp_path / "inverted.png")
-    Image.fromarray(mask).save(tmp_path / "ones.png")
-    Image.fromarray(np.dstack([np.full((64, 64, 3), 255, np.uint8), white])).save(tmp_path / "alpha.png")
-    palette = Image.fromarray(mask, "P")
-    palette.putpalette([0, 0, 0, 200, 30, 30])
-    palette.save(tmp_path / "palette.png")
-    Image.fromarray(white).save(tmp_path / "noise.jpg", quality=60)
-    results = []
-    for name in ("white.png", "inverted.png", "ones.png", "alpha.png", "palette.png", "noise.jpg"):
-        out = tmp_path / f"out-{name}.png"
-        flags = ["--invert-mask"] if name == "inverted.png" else []
-        infer.main(
-            [*("--weights", str(weights), "--input", str(tmp_path / "in.png"), "--output", str(out)),
-             *("--mask", str(tmp_path / name), "--blend", "paste", *flags)]
-        )  # fmt: skip
-        results.append(read_image(out))
-    for result in results[1:]:
-        np.testing.assert_array_equal(result, results[0])
 
 
 # ---- evaluate

@@ -15,7 +15,6 @@ from common.checkpoint.state import newest_state
 from common.checkpoint.weights import read_weights
 from common.errors import UserError
 from common.runtime.optim import frozen
-from data.synthetic import write_faces
 from glcic import train as glcic_train
 from glcic.config import ARTICLE, PAPER, PRESETS, TINY
 from tests import helpers
@@ -24,11 +23,6 @@ from tests.helpers import snapshot
 import paddle
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def faces(tmp_path_factory):
-    return write_faces(tmp_path_factory.mktemp("faces") / "drawn", count=60)
 
 
 def settings(faces, folder, **changes):
