@@ -107,14 +107,6 @@ def complete_with_baselines(
     return completed, notes
 
 
-def complete_classically(images: np.ndarray, masks: np.ndarray) -> dict[str, np.ndarray]:
-    """Each baseline's completions, uint8 [N, H, W, 3], by the baseline's name."""
-    return {
-        name: np.stack([method(image, mask) for image, mask in zip(images, masks, strict=True)])
-        for name, method in BASELINES.items()
-    }
-
-
 def score_all(images: np.ndarray, masks: np.ndarray, completed: np.ndarray) -> list[dict[str, float]]:
     """metrics.score of each image."""
     return [image_metrics.score(*each) for each in zip(images, completed, masks, strict=True)]

@@ -43,42 +43,6 @@ class _Canvas:
     sketch: np.ndarray | None = None
 
 
-def complete(
-    network: Network,
-    image: np.ndarray,
-    mask: np.ndarray,
-    *,
-    network_px: int,
-    stride: int = 4,
-    largest_mask: float = 0.5,
-    blend: blending.Blend = "paste",
-    window: WindowMode = "auto",
-    crop: Crop | None = None,
-    batch_size: int = 4,
-) -> np.ndarray:
-    """Fills the hole of one photo of any size.
-
-    Args:
-        network: called with float32 images [n, 3, h, w] in [-1, 1] and masks [n, 1, h, w] (1 = hole), h and w
-            multiples of `stride`; returns such images, also outside the hole. Under the hole it is given the mean
-            colour of the window's known pixels.
-        image: uint8 [height, width, 3].
-        mask: bool [height, width]; if empty, the photo is returned; if full, all of it is predicted.
-        network_px, largest_mask, window, crop: see `windows.plan`, which tells beforehand what the network is given.
-        stride: what the network's input sides must be multiples of; reached by reflection.
-        blend: see `common.inpainting.blending`.
-        batch_size: windows of one size given to the network at once.
-
-    Returns:
-        uint8 [height, width, 3], equal to `image` outside the hole.
-
-    Raises:
-        UserError: image and hole differ in size, or are no image and no hole.
-    """
-    options = {"network_px": network_px, "stride": stride, "largest_mask": largest_mask, "window": window, "crop": crop}
-    return complete_batch(network, [image], [mask], **options, blend=blend, batch_size=batch_size)[0]
-
-
 def complete_batch(
     network: Network,
     images: list[np.ndarray],
@@ -93,10 +57,25 @@ def complete_batch(
     batch_size: int = 4,
     sketches: list[np.ndarray] | None = None,
 ) -> list[np.ndarray]:
-    """`complete` for several photos of any sizes, whose windows share the network's batches.
+    """Fills the holes of photos of any sizes, whose windows share the network's batches.
 
     Args:
+        network: called with float32 images [n, 3, h, w] in [-1, 1] and masks [n, 1, h, w] (1 = hole), h and w
+            multiples of `stride`; returns such images, also outside the hole. Under the hole it is given the mean
+            colour of the window's known pixels.
+        images: uint8 [height, width, 3].
+        masks: bool [height, width]; if empty, the photo is returned; if full, all of it is predicted.
+        network_px, largest_mask, window, crop: see `windows.plan`, which tells beforehand what the network is given.
+        stride: what the network's input sides must be multiples of; reached by reflection.
+        blend: see `common.inpainting.blending`.
+        batch_size: windows of one size given to the network at once.
         sketches: bool [height, width] for each photo, True on lines; the network is then given them as well.
+
+    Returns:
+        uint8 [height, width, 3], equal to the photo outside the hole.
+
+    Raises:
+        UserError: image and hole differ in size, or are no image and no hole.
     """
     canvases = [
         _canvas(image, mask, network_px, largest_mask, window, crop) for image, mask in zip(images, masks, strict=True)

@@ -14,8 +14,3 @@ def components(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     left, top, columns, rows = stats[1:, :4].T
     return labels, np.stack([top, left, top + rows, left + columns], axis=1)
-
-
-def bounding_boxes(mask: np.ndarray) -> list[tuple[int, int, int, int]]:
-    """(top, left, bottom, right) of each connected part of the hole, ends excluded, from the top down."""
-    return sorted(tuple(box) for box in components(mask)[1].tolist())

@@ -37,7 +37,7 @@ LARGER = {
     "common/imaging/photo_file.py": 360,
     "common/inpainting/blending.py": 240,
     "common/inpainting/folder_run.py": 340,
-    "common/inpainting/pipeline.py": 260,
+    "common/inpainting/pipeline.py": 226,
     "common/masks/irregular.py": 340,
     "common/masks/reader.py": 380,
     "common/runtime/device.py": 220,

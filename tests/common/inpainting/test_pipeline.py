@@ -28,6 +28,10 @@ def masks_in(height, width, *boxes):
     return mask
 
 
+def complete(network, image, mask, **options):
+    return pipeline.complete_batch(network, [image], [mask], **options)[0]
+
+
 def plain(level=0.2):
     return lambda images, masks: np.full_like(images, level)
 
@@ -63,7 +67,7 @@ SIZES = {
 def test_any_size_keeps_its_size_and_its_known_pixels(size, how):
     image, mask = noise(*size), masks_in(*size, *SIZES[size])
     network = Recorder(plain())
-    result = pipeline.complete(network, image, mask, network_px=64, stride=8, blend=how)
+    result = complete(network, image, mask, network_px=64, stride=8, blend=how)
     assert result.shape == image.shape and result.dtype == np.uint8
     assert (result[~mask] == image[~mask]).all()
     assert all(side % 8 == 0 for images in network.images for side in images.shape[2:])
@@ -81,9 +85,9 @@ def test_holes_at_every_edge_and_corner(size, window):
         for left, right in columns:
             image, mask = noise(*size), masks_in(*size, (top, left, bottom, right))
             for how in ALL:
-                result = pipeline.complete(plain(), image, mask, network_px=32, window=window, blend=how)
+                result = complete(plain(), image, mask, network_px=32, window=window, blend=how)
                 assert (result[~mask] == image[~mask]).all()
-            pasted = pipeline.complete(plain(), image, mask, network_px=32, window=window)
+            pasted = complete(plain(), image, mask, network_px=32, window=window)
             assert (pasted[mask] == PLAIN_LEVEL).all()
 
 
@@ -91,9 +95,9 @@ def test_holes_at_every_edge_and_corner(size, window):
 def test_empty_hole_returns_the_photo_and_full_hole_is_all_prediction(how):
     image = noise(90, 70)
     network = Recorder(plain())
-    assert (pipeline.complete(network, image, np.zeros((90, 70), bool), network_px=32, blend=how) == image).all()
+    assert (complete(network, image, np.zeros((90, 70), bool), network_px=32, blend=how) == image).all()
     assert network.images == []
-    full = pipeline.complete(network, image, np.ones((90, 70), bool), network_px=32, blend=how)
+    full = complete(network, image, np.ones((90, 70), bool), network_px=32, blend=how)
     assert (full == PLAIN_LEVEL).all() and (network.masks[0] == 1).all()
     assert np.abs(network.images[0]).max() < 0.01  # mid-grey
 
@@ -108,7 +112,7 @@ def test_every_pixel_of_any_hole_is_filled(seed, window):
         top, left = rng.integers(0, size)
         rows, columns = rng.choice([1, 3, 10, 200]), rng.choice([1, 5, 30, 300])
         mask[top : top + rows, left : left + columns] = True
-    result = pipeline.complete(plain(), noise(*size), mask, network_px=32, window=window)
+    result = complete(plain(), noise(*size), mask, network_px=32, window=window)
     assert (result[mask] == PLAIN_LEVEL).all()
     for place in tiling.plan(mask, network_px=32, window=window):
         assert 0 <= place.top < place.bottom <= size[0] and 0 <= place.left < place.right <= size[1]
@@ -126,7 +130,7 @@ def test_what_lies_under_the_hole_changes_nothing(size, window, how):
     other[mask] = 255 - other[mask]
     seen = [Recorder(lambda images, masks: images[:, ::-1] * 0.9) for _ in range(2)]
     options = {"network_px": 64, "largest_mask": 0.2, "window": window, "blend": how}
-    first, second = (pipeline.complete(*pair, mask, **options) for pair in zip(seen, (image, other), strict=True))
+    first, second = (complete(*pair, mask, **options) for pair in zip(seen, (image, other), strict=True))
     assert (first == second).all()
     assert all((a == b).all() for a, b in zip(seen[0].images, seen[1].images, strict=True))
 
@@ -136,7 +140,7 @@ def test_a_network_pixel_that_touches_the_hole_is_hole_and_others_are_pure(size,
     mask = np.random.default_rng(1).random(size) < 0.02
     image = np.where(np.dstack([mask] * 3), np.uint8(255), np.uint8(0))  # known pixels black, hidden ones white
     network = Recorder(plain())
-    pipeline.complete(network, image, mask, network_px=network_px, window="whole")
+    complete(network, image, mask, network_px=network_px, window="whole")
     (place,) = tiling.plan(mask, network_px=network_px, window="whole")
     mask_tensor, seen = network.masks[0][0, 0], network.images[0][0]
     assert (seen == -1).all()  # the mean of the known pixels is black, and nothing white came through
@@ -155,7 +159,7 @@ def test_a_network_pixel_that_touches_the_hole_is_hole_and_others_are_pure(size,
 def test_known_colours_are_averaged_and_the_padding_is_a_reflection():
     image, mask = noise(100, 140), masks_in(100, 140, (40, 40, 60, 60))
     network = Recorder(plain())
-    pipeline.complete(network, image, mask, network_px=50, stride=16, window="whole")
+    complete(network, image, mask, network_px=50, stride=16, window="whole")
     seen = (network.images[0][0].transpose(1, 2, 0) + 1) * 127.5
     assert seen.shape == (64, 80, 3)
     means = image.reshape(50, 2, 70, 2, 3).mean((1, 3))
@@ -204,7 +208,7 @@ def test_a_network_that_knows_the_truth_gives_it_back_in_place(size, boxes, opti
         return answer
 
     for how in ("paste", "poisson"):
-        error = pipeline.complete(network, image, mask, **options, batch_size=100, blend=how)[mask] - truth[mask]
+        error = complete(network, image, mask, **options, batch_size=100, blend=how)[mask] - truth[mask]
         assert np.abs(error).max() <= 1.01  # two roundings
         if how == "paste":
             assert np.abs(error.mean(axis=0)).max() < 0.05  # a shift by one pixel would be 0.2
@@ -262,7 +266,7 @@ def test_the_network_sees_of_a_face_the_very_pixels_that_training_cut(crop, time
         masks_in(*size, (size[0] // 2, size[1] // 3, size[0] * 3 // 5, size[1] // 2)),
         Recorder(plain()),
     )
-    pipeline.complete(network, image, mask, network_px=48, stride=8, crop=crop)
+    complete(network, image, mask, network_px=48, stride=8, crop=crop)
     cut = to_network(crop_square(image, CUTS[crop], 48, np.random.default_rng(0))[None])
     known = np.broadcast_to(network.masks[0] == 0, cut.shape)
     assert len(network.images) == 1 and 0.8 < known.mean() < 1
@@ -294,7 +298,7 @@ def test_what_lies_beyond_the_frame_fades_into_it():
     def network(images, masks):
         return np.full_like(images, 0.5 if images.shape[2] == images.shape[3] else -0.5)
 
-    result = pipeline.complete(network, noise(*FACE), mask, network_px=96, crop="center108")[100:110, :, 0].astype(int)
+    result = complete(network, noise(*FACE), mask, network_px=96, crop="center108")[100:110, :, 0].astype(int)
     assert (result == result[:1]).all()
     row = result[0]
     assert (row[:35] == 64).all() and (row[143:] == 64).all()  # center108 cuts columns 35 to 142
@@ -310,7 +314,7 @@ def test_at_the_photos_own_edge_the_frame_does_not_fade(columns):
     def network(images, masks):
         return np.full_like(images, 0.5 if images.shape[2] == images.shape[3] else -0.5)
 
-    result = pipeline.complete(network, noise(*FACE), mask, network_px=96, crop="square178")[:, slice(*columns), 0]
+    result = complete(network, noise(*FACE), mask, network_px=96, crop="square178")[:, slice(*columns), 0]
     assert (result[100:186] == 191).all() and (result[198:] == 64).all()
 
 
@@ -331,9 +335,9 @@ def test_framed_faces_keep_their_known_pixels_and_nothing_under_the_hole_is_seen
     answers = [Recorder(lambda images, masks: images[:, ::-1] * 0.9) for _ in range(2)]
     other = np.where(mask[..., None], 255 - image, image)
     options = {"network_px": 64, "stride": 8, "crop": crop, "blend": how}
-    first, second = (pipeline.complete(*pair, mask, **options) for pair in zip(answers, (image, other), strict=True))
+    first, second = (complete(*pair, mask, **options) for pair in zip(answers, (image, other), strict=True))
     assert (first == second).all() and (first[~mask] == image[~mask]).all()
-    filled = pipeline.complete(plain(), image, mask, network_px=64, crop=crop)
+    filled = complete(plain(), image, mask, network_px=64, crop=crop)
     assert (filled[mask] == PLAIN_LEVEL).all()
 
 
@@ -352,7 +356,7 @@ def test_neighbouring_holes_share_a_window_and_distant_ones_do_not():
 def test_another_hole_in_the_window_is_hole_to_the_network():
     mask = masks_in(900, 900, (400, 400, 410, 410), (400, 455, 410, 465))
     network = Recorder(plain())
-    pipeline.complete(network, noise(900, 900), mask, network_px=128, largest_mask=0.3)
+    complete(network, noise(900, 900), mask, network_px=128, largest_mask=0.3)
     mask_tensors = [mask_tensor for batch in network.masks for mask_tensor in batch]
     assert len(mask_tensors) == 2 and all(mask_tensor.sum() == 200 for mask_tensor in mask_tensors)
 
@@ -365,7 +369,7 @@ def test_each_window_fills_its_own_part_only():
     def network(images, masks):
         return np.stack([np.full(image.shape, next(levels), np.float32) for image in images])
 
-    result = pipeline.complete(network, noise(900, 900), mask | speck, network_px=128)
+    result = complete(network, noise(900, 900), mask | speck, network_px=128)
     assert (result[mask] == 204).all() and (result[speck] == 51).all()
 
 
@@ -380,7 +384,7 @@ def test_a_scratch_is_covered_at_full_resolution_without_seams(upright):
     def network(images, masks):
         return np.stack([np.full(image.shape, next(levels), np.float32) for image in images])
 
-    result = pipeline.complete(network, np.zeros((*mask.shape, 3), np.uint8), mask, network_px=128)[:, :, 0]
+    result = complete(network, np.zeros((*mask.shape, 3), np.uint8), mask, network_px=128)[:, :, 0]
     result = (result.T if upright else result)[500:512, 20:1480]
     step = 255 / (len(places) - 1)
     assert (result == result[:1]).all() and result.min() == 0 and result.max() == 255
@@ -390,7 +394,7 @@ def test_a_scratch_is_covered_at_full_resolution_without_seams(upright):
 def test_many_holes_are_gathered():
     mask = masks_in(1000, 1000, *((y, x, y + 4, x + 4) for y in range(5, 990, 20) for x in range(5, 990, 20)))
     network = Recorder(plain())
-    result = pipeline.complete(network, noise(1000, 1000), mask, network_px=128, batch_size=8)
+    result = complete(network, noise(1000, 1000), mask, network_px=128, batch_size=8)
     assert (result[mask] == PLAIN_LEVEL).all()
     assert sum(len(batch) for batch in network.images) < 500 < mask.sum() / 16  # of 2,500 holes
     assert max(len(batch) for batch in network.images) == 8
@@ -407,7 +411,7 @@ def test_photos_share_batches_and_do_not_mix():
     together = pipeline.complete_batch(network, images, masks, network_px=64, batch_size=4)
     assert [len(batch) for batch in network.images] == [3, 1]  # two photos and a window of 64 x 64; one of 72 x 64
     for image, mask, result in zip(images, masks, together, strict=True):
-        alone = pipeline.complete(network, image, mask, network_px=64)
+        alone = complete(network, image, mask, network_px=64)
         assert np.abs(alone.astype(int) - result).max() <= 1
 
 
@@ -436,17 +440,17 @@ def test_inputs_are_left_alone():
     image, mask = noise(90, 80), masks_in(90, 80, (5, 7, 30, 29))
     before = image.copy(), mask.copy()
     for how in ALL:
-        pipeline.complete(plain(), image, mask, network_px=64, blend=how)
+        complete(plain(), image, mask, network_px=64, blend=how)
     assert (image == before[0]).all() and (mask == before[1]).all()
 
 
 def test_mistakes_are_named():
     with pytest.raises(UserError, match=r"60 x 40 px.*61 x 40 px"):
-        pipeline.complete(plain(), noise(40, 60), np.zeros((40, 61), bool), network_px=32)
+        complete(plain(), noise(40, 60), np.zeros((40, 61), bool), network_px=32)
     with pytest.raises(UserError, match="float64"):
-        pipeline.complete(plain(), noise(40, 60) / 255, np.zeros((40, 60), bool), network_px=32)
+        complete(plain(), noise(40, 60) / 255, np.zeros((40, 60), bool), network_px=32)
     with pytest.raises(ValueError, match="returned"):
-        pipeline.complete(lambda images, masks: images[:, :, 1:], noise(40, 60), np.ones((40, 60), bool), network_px=32)
+        complete(lambda images, masks: images[:, :, 1:], noise(40, 60), np.ones((40, 60), bool), network_px=32)
 
 
 LARGE_PHOTO = """
@@ -457,7 +461,8 @@ from common.inpainting import pipeline
 image = np.random.default_rng(0).integers(0, 256, (3000, 4000, 3), dtype=np.uint8)
 hole = np.zeros((3000, 4000), bool)
 hole[0:90, 0:100] = hole[1500:1620, 2000:2100] = hole[2900:, 3900:] = True
-result = pipeline.complete(lambda images, masks: images * 0, image, hole, network_px=256, blend=sys.argv[1])
+options = {"network_px": 256, "blend": sys.argv[1]}
+(result,) = pipeline.complete_batch(lambda images, masks: images * 0, [image], [hole], **options)
 status = Path("/proc/self/status").read_text().splitlines()
 peak = int(next(line for line in status if line.startswith("VmHWM")).split()[1]) // 1024
 print(json.dumps({"peak_mb": peak, "known": bool((result[~hole] == image[~hole]).all()), "size": result.shape}))
@@ -493,7 +498,7 @@ def test_memory_that_runs_out_is_met_with_fewer_windows_and_then_with_smaller_on
             return pixels * 0 + np.arange(pixels.shape[3], dtype=np.float32) / pixels.shape[3]
 
         seen.clear()
-        return pipeline.complete(network, image, mask, network_px=32, window="mask")
+        return complete(network, image, mask, network_px=32, window="mask")
 
     whole = limited(4 * 32 * 32)
     assert seen == [(4, 3, 32, 32)]
