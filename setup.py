@@ -39,6 +39,7 @@ setup(
         # The public index ends at 2.6.2, which was built against numpy 1 without saying so; newer OpenCV needs numpy 2.
         "gpu": ["paddlepaddle-gpu>=2.6.2", "numpy<2", "opencv-python-headless<4.12", "setuptools"],
         "log": ["visualdl>=2.5.3"],
+        "publish": ["aistudio-sdk>=0.3.9"],
         "convert": ["torchfile>=0.1"],
         "bench": ["torch>=2"],
         "metrics": [*METRICS, "scikit-image>=0.22"],

@@ -60,7 +60,7 @@ class Options:
     """Folder in which each of the names gets a folder of its own."""
     repo: str = ""
     """Model repository on AI Studio, USER/REPOSITORY, to upload the one folder to. Make it there first, with a licence
-    that the terms of the data allow; needs pip install aistudio-sdk and a token."""
+    that the terms of the data allow; needs a token and aistudio-sdk (pip install -e ".[publish]")."""
     weights: Path = FOLDER
     """Folder with the weights and their manifest.json."""
 
@@ -146,7 +146,7 @@ def open_hub():
     try:
         from aistudio_sdk import hub  # noqa: PLC0415
     except ImportError:
-        raise UserError("--repo needs AI Studio's package: pip install aistudio-sdk") from None
+        raise UserError('--repo needs aistudio-sdk: pip install -e ".[publish]"') from None
     if not os.environ.get(TOKEN) and not (Path.home() / KEPT_TOKEN).is_file():
         raise UserError(f"--repo needs your AI Studio token: set {TOKEN}, or `aistudio login`")
     return hub

@@ -112,7 +112,7 @@ def fails(arguments, capsys):
 
 def test_what_is_missing_is_told_before_anything_is_written(sdk, tmp_path, monkeypatch, capsys):
     sdk(None)
-    assert "pip install aistudio-sdk" in fails([*UPLOAD, str(tmp_path / "out")], capsys)
+    assert "--repo needs aistudio-sdk: pip install" in fails([*UPLOAD, str(tmp_path / "out")], capsys)
     sdk(hub := Hub())
     assert f"set {publish.TOKEN}, or `aistudio login`" in fails([*UPLOAD, str(tmp_path / "out")], capsys)
     monkeypatch.setenv(publish.TOKEN, "token")

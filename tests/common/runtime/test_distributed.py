@@ -162,6 +162,19 @@ def test_two_processes_learn_what_one_does(tmp_path, alone, faces):
 
 
 @pytest.mark.slow
+def test_two_processes_with_two_micro_batches_each_learn_what_one_does(tmp_path, faces):
+    """Four images a step without batch norm, one in each micro-batch of each process, against all four at once."""
+    plan = {"total_steps": 6, "batch_size": 4, "data_dir": faces, "plain_steps": 6, **DESCENT}
+    finish(launch(tmp_path / "one", "deepfill", 1, **plan))
+    finish(launch(tmp_path / "two", "deepfill", 2, accumulate=2, **plan))
+    weights, whole = same_weights(tmp_path / "two"), load_file(tmp_path / "one/weights-0.safetensors")
+    for name, value in weights.items():
+        wide = ROUNDING * max(1.0, np.abs(whole[name]).max())
+        np.testing.assert_allclose(value, whole[name], rtol=0, atol=wide, err_msg=name)
+    same(losses(tmp_path / "two"), losses(tmp_path / "one"))
+
+
+@pytest.mark.slow
 def test_another_number_of_processes_goes_on(tmp_path, alone, faces):
     """Four steps of two processes, four of one, four of two on two machines (so to say)."""
     folder, changes = tmp_path / "run", {"data_dir": faces, **DESCENT}

@@ -1,13 +1,22 @@
 """Steps from clean gradients, and networks that pass gradients on without collecting any."""
 
 import contextlib
+import types
 
 import numpy as np
 import pytest
 
 from common.errors import UserError
 from common.runtime.device import open_device
-from common.runtime.optim import check_amp, frozen, mixed_precision, open_scalers, scaler_states, update
+from common.runtime.optim import (
+    check_amp,
+    frozen,
+    in_micro_batches,
+    mixed_precision,
+    open_scalers,
+    scaler_states,
+    update,
+)
 
 import paddle
 
@@ -71,12 +80,13 @@ class Scaler:
     """Paddle's is for GPUs; this one does on a processor what it documents: scale, unscale, leave out, adapt."""
 
     def __init__(self, scale):
-        self.factor = scale
+        self.factor, self.steps, self.updates = scale, 0, 0
 
     def scale(self, loss):
         return loss * self.factor
 
     def step(self, optimizer):
+        self.steps += 1
         weights = [weight for weight in optimizer._parameter_list if weight.grad is not None]
         self.found = not all(np.isfinite(weight.grad.numpy()).all() for weight in weights)
         for weight in weights:
@@ -85,6 +95,7 @@ class Scaler:
             optimizer.step()
 
     def update(self):
+        self.updates += 1
         self.factor *= 0.5 if self.found else 1
 
 
@@ -102,6 +113,29 @@ def test_scaled_losses_make_the_same_steps_and_overflow_leaves_one_out(monkeypat
         assert layer.weight.item() == pytest.approx(weight) and scaler.factor == scale
     update(layer, optimizers["a"], layer(paddle.ones([1])) * 1e36)  # out of it nothing is scaled
     assert abs(layer.weight.item()) > 1e34 and other.weight.item() == 2
+
+
+@in_micro_batches
+def scaled_step(nets, optimizers, x, cfg):
+    """Loss: the mean over the batch of x w, whose gradient is the mean of x."""
+    loss = (nets["a"](x)).mean()
+    yield nets["a"], optimizers["a"], loss
+    return {"loss": loss}
+
+
+def test_micro_batches_are_scaled_as_the_batch_is_and_one_overflow_leaves_out_the_whole_update(monkeypatch):
+    """x of mean 3 in 1, 2 or 4 parts: 2 - 0.3. An overflow in the last part: no step, and the scale halved once."""
+    monkeypatch.setattr(paddle.amp, "auto_cast", lambda **_: contextlib.nullcontext())
+    for count in (1, 2, 4):
+        nets, scaler = {"a": Scale(2.0)}, Scaler(1024.0)
+        optimizers = {"a": paddle.optimizer.SGD(0.1, parameters=nets["a"].parameters())}
+        cfg = types.SimpleNamespace(accumulate=count)
+        for values, weight, scale in [([0, 3, 4, 5], 1.7, 1024), ([1, 1, 1, 1e37], 1.7, 512), ([3, 3, 0, 6], 1.4, 512)]:
+            with mixed_precision("float16", optimizers, {"a": scaler}):
+                log = scaled_step(nets, optimizers, paddle.to_tensor(values, "float32"), cfg)
+            assert nets["a"].weight.item() == pytest.approx(weight) and scaler.factor == scale, (count, values)
+            assert scaler.updates == scaler.steps
+        assert scaler.steps == 3 and log["loss"].item() == pytest.approx(3 * 1.7)  # logged before it is scaled
 
 
 def test_mixed_precision_asks_for_its_level_and_float32_where_squares_overflow(monkeypatch):
