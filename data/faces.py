@@ -7,8 +7,8 @@ fills a hole has to carry over skin, eyes, hair and light from what it sees. Len
 """
 
 import math
-from dataclasses import dataclass
 from functools import partial
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -55,60 +55,11 @@ COLLARS = ("round", "round", "vee", "shirt", "wide", "suit")
 # ---------------------------------------------------------------- what a face looks like
 
 
-@dataclass(frozen=True)
-class Look:
-    """Everything that distinguishes one face from another. Shares run from 0 to 1, lengths are pixels."""
+class Look(SimpleNamespace):
+    """Everything that distinguishes one face from another. Shares run from 0 to 1, lengths are pixels.
 
-    masculine: bool
-    roll: float  # radians
-    scale: float
-    shift: tuple[float, float]
-    yaw: float  # -1 to the viewer's left .. 1 to the right
-    light: tuple[float, float]  # direction it comes from
-    contrast: float
-    tint: Colour  # of the light, as factors
-
-    skin: Colour
-    blush: float
-    age: float
-    width: float  # factor
-    jaw: float  # factor
-    chin: float
-
-    hair: Colour
-    style: str
-    volume: float
-    parting: float
-    hairline: float
-    fringe: bool
-    wave: float
-    comb: float
-    strands: float  # contrast
-
-    iris: Colour
-    eye_open: float  # factor
-    eye_size: float  # factor
-    slant: float
-    gaze: tuple[float, float]
-    makeup: float
-    brow_thick: float
-    brow_arch: float
-    brow_height: float
-    glasses: str  # "", "round" or "square"
-
-    nose_width: float  # factor
-    nose_length: float
-    mouth_width: float
-    lips: float  # factor
-    lip_colour: Colour
-    smile: float
-    teeth: float  # 0: closed lips
-    beard: str  # "" or one of BEARDS
-
-    clothes: Colour
-    collar: str
-    stripes: int  # 0: none
-    earrings: bool
+    `sample_look` draws each value where it says what it is.
+    """
 
 
 def mix(first: Colour, second: Colour, fraction: float) -> Colour:
@@ -150,25 +101,25 @@ def sample_look(rng: np.random.Generator) -> Look:
         masculine=masculine,
         skin=skin,
         age=age,
-        roll=between(-0.09, 0.09),
+        roll=between(-0.09, 0.09),  # radians
         scale=between(0.97, 1.06),
         shift=tuple(rng.uniform(-2.5, 2.5, 2)),
-        yaw=between(-1, 1),
-        light=(between(-0.55, 0.55), between(-0.8, 0.05)),
+        yaw=between(-1, 1),  # -1 to the viewer's left .. 1 to the right
+        light=(between(-0.55, 0.55), between(-0.8, 0.05)),  # direction it comes from
         contrast=between(0.22, 0.55),
-        tint=one_of(rng, LIGHTS),
+        tint=one_of(rng, LIGHTS),  # of the light, as factors
         blush=between(0.05, 0.35),
-        width=between(0.96, 1.1),
-        jaw=between(*((0.88, 1.03), (0.98, 1.13))[masculine]),
+        width=between(0.96, 1.1),  # factor
+        jaw=between(*((0.88, 1.03), (0.98, 1.13))[masculine]),  # factor
         chin=between(-4, 5),
-        nose_width=between(0.82, 1.25),
+        nose_width=between(0.82, 1.25),  # factor
         nose_length=between(-2.5, 3),
         **sample_hair(rng, masculine, palettes[0], age),
         **sample_eyes(rng, masculine, palettes[1]),
         **sample_mouth(rng, masculine, skin),
         clothes=muted(rng),
         collar=one_of(rng, COLLARS),
-        stripes=seldom(rng, 0.2, lambda: int(rng.integers(3, 8)), 0),
+        stripes=seldom(rng, 0.2, lambda: int(rng.integers(3, 8)), 0),  # 0: none
         earrings=bool(not masculine and rng.random() < 0.4),
     )
 
@@ -189,22 +140,22 @@ def sample_hair(rng: np.random.Generator, masculine: bool, palette: tuple, age: 
         "fringe": bool(style in ("bob", "long", "bun") and rng.random() < 0.35),
         "wave": max(0.0, uniform(rng, -2, 4)),
         "comb": uniform(rng, -7, 7),
-        "strands": uniform(rng, 0.1, 0.3),
+        "strands": uniform(rng, 0.1, 0.3),  # contrast
     }
 
 
 def sample_eyes(rng: np.random.Generator, masculine: bool, irises: tuple) -> dict:
     return {
         "iris": mix(one_of(rng, irises), (60, 40, 30), uniform(rng, 0, 0.3)),
-        "eye_open": uniform(rng, 0.7, 1.1),
-        "eye_size": uniform(rng, 0.9, 1.1),
+        "eye_open": uniform(rng, 0.7, 1.1),  # factor
+        "eye_size": uniform(rng, 0.9, 1.1),  # factor
         "slant": uniform(rng, -1.8, 1.2),
         "gaze": (uniform(rng, -2.4, 2.4), uniform(rng, -0.8, 0.8)),
         "makeup": 0.0 if masculine or rng.random() < 0.3 else uniform(rng, 0.2, 1),
         "brow_thick": uniform(rng, *((1.4, 2.8), (2.4, 4.2))[masculine]),
         "brow_arch": uniform(rng, *((0.5, 3.2), (-0.3, 2))[masculine]),
         "brow_height": uniform(rng, *((-1, 2.5), (-2, 1))[masculine]),
-        "glasses": seldom(rng, 0.14, lambda: one_of(rng, ("round", "square")), ""),
+        "glasses": seldom(rng, 0.14, lambda: one_of(rng, ("round", "square")), ""),  # "", "round" or "square"
     }
 
 
@@ -212,11 +163,11 @@ def sample_mouth(rng: np.random.Generator, masculine: bool, skin: Colour) -> dic
     smile, painted = float(rng.uniform()), 0.0 if masculine else max(0.0, uniform(rng, -0.3, 0.85))
     return {
         "mouth_width": uniform(rng, 14.5, 17.5) + 3 * smile,
-        "lips": uniform(rng, 0.75, 1.3),
+        "lips": uniform(rng, 0.75, 1.3),  # factor
         "lip_colour": mix(mix(skin, (176, 60, 64), 0.45), one_of(rng, LIPSTICKS), painted),
         "smile": smile,
-        "teeth": uniform(rng, 0.35, 1) if smile > 0.45 and rng.random() < 0.75 else 0.0,
-        "beard": one_of(rng, BEARDS) if masculine and rng.random() < 0.45 else "",
+        "teeth": uniform(rng, 0.35, 1) if smile > 0.45 and rng.random() < 0.75 else 0.0,  # 0: closed lips
+        "beard": one_of(rng, BEARDS) if masculine and rng.random() < 0.45 else "",  # "" or one of BEARDS
     }
 
 

@@ -7,8 +7,8 @@ a frame twice as wide as high, squashed to a square.
 """
 
 import math
-from dataclasses import dataclass
 from functools import partial
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -58,37 +58,11 @@ GLASS, RED, BLUE = (34, 40, 46), (190, 24, 32), (24, 74, 156)
 # ---------------------------------------------------------------- what a street looks like
 
 
-@dataclass(frozen=True)
-class Street:
-    """Everything that holds for a whole image. Lengths are metres, pairs of things are left and right."""
+class Street(SimpleNamespace):
+    """Everything that holds for a whole image. Lengths are metres, pairs of things are left and right.
 
-    height: float  # of the camera
-    centre: float  # column of the vanishing point, pixels
-    horizon: float  # its row
-    bend: float  # the road runs along x = bend * z^2
-    climb: float  # and y = climb * z^2
-    reach: float  # distance at which something closes the view
-    weather: str  # one of WEATHERS
-    direct: float  # fraction of the light that comes straight from the sun
-    tint: Colour  # of the light, as factors
-    sun: tuple[float, float, float]  # light on the walls of left-hand houses, of right-hand ones, on what faces us
-    shadow: tuple[float, float]  # how far (x, z) a shadow falls for each metre of height
-    haze: Colour
-    clear: float  # metres that haze takes to hide two thirds
-    kerbs: tuple[float, float]  # x of the road's edges
-    lane: float  # width
-    middle: float  # of the camera's lane
-    lanes: tuple[int, int]  # oncoming ones, and further ones of our direction
-    parking: tuple[bool, bool]
-    pavement: tuple[float, float]  # widths
-    verge: tuple[float, float]  # of grass beside them
-    kinds: tuple[str, str]  # of what stands there: "terrace", "houses", "park" or "yard"
-    tram: bool
-    tarmac: Colour
-    paving: Colour
-    grass: Colour
-    green: Colour  # what its trees have in common
-    busy: float  # 0 to 1
+    `sample_street` draws each value where it says what it is.
+    """
 
 
 def sample_street(rng: np.random.Generator) -> Street:
@@ -109,33 +83,35 @@ def sample_street(rng: np.random.Generator) -> Street:
     left = middle - lane * (0.5 + lanes[0]) - 2.1 * parking[0] - 0.3
     right = middle + lane * (0.5 + lanes[1]) + 2.1 * parking[1] + 0.3
     return Street(
-        height=rng.uniform(1.15, 1.6),
-        centre=rng.normal(128, 9),
-        horizon=rng.normal(111, 5),
-        bend=bend,
-        climb=rng.normal(0, 0.0002),
-        reach=min(rng.uniform(60, 140), 0.85 * math.sqrt(9 / max(abs(bend), 1e-5))),  # before the bend hides the road
-        weather=weather,
-        direct=direct,
-        tint=tuple(level * exposure * rng.uniform(0.93, 1.07) for level in tint),
-        sun=(*walls, facing),
+        height=rng.uniform(1.15, 1.6),  # of the camera
+        centre=rng.normal(128, 9),  # column of the vanishing point, pixels
+        horizon=rng.normal(111, 5),  # its row
+        bend=bend,  # the road runs along x = bend * z^2
+        climb=rng.normal(0, 0.0002),  # and y = climb * z^2
+        # distance at which something closes the view, before the bend hides the road
+        reach=min(rng.uniform(60, 140), 0.85 * math.sqrt(9 / max(abs(bend), 1e-5))),
+        weather=weather,  # one of WEATHERS
+        direct=direct,  # fraction of the light that comes straight from the sun
+        tint=tuple(level * exposure * rng.uniform(0.93, 1.07) for level in tint),  # of the light, as factors
+        sun=(*walls, facing),  # light on the walls of left-hand houses, of right-hand ones, on what faces us
+        # how far (x, z) a shadow falls for each metre of height
         shadow=(rng.uniform(0.2, 1.2) * (2 * from_left - 1), rng.uniform(-0.5, 0.5)),
         haze=shine(low_sky, exposure),
-        clear=clear * rng.uniform(0.7, 1.3),
-        kerbs=(left, right),
-        lane=lane,
-        middle=middle,
-        lanes=lanes,
+        clear=clear * rng.uniform(0.7, 1.3),  # metres that haze takes to hide two thirds
+        kerbs=(left, right),  # x of the road's edges
+        lane=lane,  # width
+        middle=middle,  # of the camera's lane
+        lanes=lanes,  # oncoming ones, and further ones of our direction
         parking=parking,
-        pavement=(rng.uniform(1.8, 5), rng.uniform(1.8, 5)),
-        verge=tuple(seldom(rng, 0.2, lambda: rng.uniform(0.8, 5), 0.0) for _ in range(2)),
-        kinds=(beside(), beside()),
+        pavement=(rng.uniform(1.8, 5), rng.uniform(1.8, 5)),  # widths
+        verge=tuple(seldom(rng, 0.2, lambda: rng.uniform(0.8, 5), 0.0) for _ in range(2)),  # of grass beside them
+        kinds=(beside(), beside()),  # of what stands there: "terrace", "houses", "park" or "yard"
         tram=rng.random() < 0.08,
         tarmac=varied(rng, one_of(rng, TARMACS), 8),
         paving=varied(rng, one_of(rng, PAVINGS), 10),
         grass=varied(rng, one_of(rng, GRASSES), 8),
-        green=one_of(rng, GREENS),
-        busy=rng.uniform(0.1, 0.8),
+        green=one_of(rng, GREENS),  # what its trees have in common
+        busy=rng.uniform(0.1, 0.8),  # 0 to 1
     )
 
 

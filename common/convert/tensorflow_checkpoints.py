@@ -287,7 +287,9 @@ def _message(data: bytes) -> dict[int, list]:
         if kind == 0:
             value, at = _varint(data, at)
         elif kind in (1, 2, 5):
-            size, at = _varint(data, at) if kind == 2 else (8 if kind == 1 else 4, at)
+            size = {1: 8, 5: 4}.get(kind)
+            if size is None:
+                size, at = _varint(data, at)
             value, at = data[at : at + size], at + size
         else:
             raise ValueError(f"a field of the unknown kind {kind}")

@@ -146,9 +146,10 @@ def _mask_from(image: Image.Image, invert: bool, photo: np.ndarray | None, name:
     brightest = colours.max(axis=2)
     if (brightest == 1).any() and np.isin(brightest, (0, 1, 255)).all():
         return (brightest > 0) ^ invert
-    bright = colours.min(axis=2) < 128 if invert else brightest >= 128
-    painted = None if photo is None else _painted_over(colours, None if invert else bright, photo, name)
-    if painted is not None:
+    bright = told = brightest >= 128
+    if invert:
+        bright, told = colours.min(axis=2) < 128, None
+    if photo is not None and (painted := _painted_over(colours, told, photo, name)) is not None:
         return painted ^ invert
     if image.mode == "P" and (colours != colours[:, :, :1]).any():
         return (brightest >= 32) ^ invert  # 64 is the darkest colour of the usual label palettes

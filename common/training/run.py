@@ -254,16 +254,18 @@ class Run:
         return {name: optimizer.get_lr() for name, optimizer in self.optimizers.items()}
 
     def _tell_memory(self, problem: BaseException) -> str:
-        side = getattr(self.cfg, "image_px", None)
-        sizes = f"--batch-size {self.cfg.batch_size}" + (f" and --image-px {side}" if side else "")
-        saved = checkpoint_state.newest_state(self.files.checkpoints)
-        going_on = f", with --resume {shlex.quote(str(saved))} to go on from there" if saved else ""
-        more = " or raise --accumulate" if self.cfg.batch_size > self.cfg.accumulate else ""
-        half = " or add --amp float16" if current_type() != "cpu" and self.cfg.amp == "off" else ""
-        return (
-            f"memory ran out at step {self.step + 1} of {self.paper} with {sizes}{size_asked(problem)}; lower one of "
-            f"them{more}{half}{going_on}, or stop other programs and start the same command again"
-        )
+        side, saved = getattr(self.cfg, "image_px", None), checkpoint_state.newest_state(self.files.checkpoints)
+        sizes, todo = f"--batch-size {self.cfg.batch_size}", "lower one of them"
+        if side:
+            sizes += f" and --image-px {side}"
+        if self.cfg.batch_size > self.cfg.accumulate:
+            todo += " or raise --accumulate"
+        if current_type() != "cpu" and self.cfg.amp == "off":
+            todo += " or add --amp float16"
+        if saved:
+            todo += f", with --resume {shlex.quote(str(saved))} to go on from there"
+        where = f"memory ran out at step {self.step + 1} of {self.paper} with {sizes}{size_asked(problem)}"
+        return f"{where}; {todo}, or stop other programs and start the same command again"
 
     def _tell_lost(self, problem: BaseException) -> str:
         saved = checkpoint_state.newest_state(self.files.checkpoints)

@@ -78,7 +78,7 @@ def test_a_batch_of_windows_is_named():
     mask[100:400, 100:400] = True
 
     def work(argv):
-        pipeline.complete(network, image, mask, network_px=512, window="whole")
+        pipeline.complete_batch(network, [image], [mask], network_px=512, window="whole")
 
     status, said = in_little_memory(one_line_errors(work), 600)
     note, error = said.splitlines()
