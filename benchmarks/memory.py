@@ -1,4 +1,4 @@
-"""The most memory that DeepFill v2 takes for large images, at the release's width, on a CPU.
+"""The most memory that DeepFill v2 takes for large images, at the release's width, and a training step, on a CPU.
 
     python -m benchmarks.memory --json docs/memory.json
 
@@ -12,7 +12,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -32,7 +32,10 @@ ROWS = {
     "network-1024": "the network itself on 1024 x 1024 px",
     "compiled-1024": "the same, compiled, and what it takes to compile it",
     "network-2048": "the network itself on 2048 x 2048 px",
+    "step-1": "one joint training step of GLCIC's `article`, 16 images of 128 px at once",
+    "step-4": "the same with `--accumulate 4`, four images at once",
 }
+STEP_IMAGES = 16
 KNOWN_PX = 256  # side of the release's training images
 MASK = 0.08  # of the image's area
 
@@ -97,6 +100,21 @@ def run_network(side: int, compiled: bool) -> None:
         network(*inputs)
 
 
+def train_step(accumulate: int) -> None:
+    """Does one step of all of GLCIC's networks on STEP_IMAGES images."""
+    from benchmarks.ours import Pictures
+    from common.runtime.device import open_device
+    from glcic import train
+    from glcic.config import ARTICLE
+
+    open_device("cpu")
+    cfg = replace(ARTICLE, batch_size=STEP_IMAGES, accumulate=accumulate)
+    nets, optimizers = train.build(cfg)
+    make, rng = train.sample_maker(Pictures(cfg.image_px, cfg.image_px), cfg), np.random.default_rng(0)
+    batch = tuple(map(np.stack, zip(*(make(0, rng) for _ in range(STEP_IMAGES)), strict=True)))
+    train.train_step(nets, optimizers, *train.to_tensors(batch), "joint", cfg)
+
+
 def measure(name: str) -> dict:
     """Does a row, in a process that has done nothing else."""
     kind, _, side = name.partition("-")
@@ -105,6 +123,8 @@ def measure(name: str) -> dict:
         if kind in ("photo", "windows", "whole"):
             height, width = (int(side), int(side)) if side else (3000, 4000)
             complete(height, width, *(["--window", "whole"] if kind == "whole" else []))
+        elif kind == "step":
+            train_step(int(side))
         else:
             run_network(int(side), kind == "compiled")
     gigabytes = peak_megabytes() * 2**20 / 1e9

@@ -349,3 +349,8 @@ def test_the_table_of_memory_is_what_was_measured_and_keeps_its_bounds():
     for name, note in memory.ROWS.items():
         assert f"| {note} | {peaks[name]:.2f} GB |" in page, name
     assert peaks["photo"] < 3 and max(peaks["network-1024"], peaks["compiled-1024"]) < 4 and peaks["network-2048"] < 8
+    ratio = f"{peaks['step-4'] / peaks['step-1']:.2f}"  # what --accumulate 4 leaves of a step's peak
+    told = (
+        (ROOT / "docs/training.md").read_text().partition("benchmarks.memory step-1 step-4")[0].rpartition(" without, ")
+    )
+    assert float(ratio) < 0.8 and told[2].startswith(f"{ratio} of it")
