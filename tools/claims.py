@@ -139,10 +139,10 @@ class Options:
 
 def commands(claim: Claim, arm: str, seed: int, run: Path) -> tuple[list[str], list[str]]:
     """The command that trains an arm, and the one that scores it; DATA stands for the folder of the data sets."""
-    train = f"python -m {claim.paper}.train {claim.train} {claim.arms[arm]} --seed {seed}"
-    score = f"python -m {claim.paper}.evaluate {claim.evaluate}"
-    folders = ["--run-dir", str(run)], ["--weights", str(run / "weights.safetensors"), "--output", str(run)]
-    return [*shlex.split(train), *folders[0]], [*shlex.split(score), *folders[1]]
+    train = ["python", "-m", f"{claim.paper}.train", *shlex.split(f"{claim.train} {claim.arms[arm]}")]
+    score = ["python", "-m", f"{claim.paper}.evaluate", *shlex.split(claim.evaluate)]
+    train += ["--seed", str(seed), "--run-dir", str(run)]
+    return train, [*score, "--weights", str(run / "weights.safetensors"), "--output", str(run)]
 
 
 def test_arm(claim: Claim, arm: str, seed: int, options: Options, name: str) -> dict:

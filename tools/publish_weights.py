@@ -16,7 +16,7 @@ import tyro
 from common.checkpoint.atomic import replace_whole
 from common.checkpoint.weights import read_weights
 from common.errors import UserError, first_line
-from common.runtime.commands import one_line_errors
+from common.runtime.commands import next_command, one_line_errors
 from common.runtime.outputs import check_output
 from weights import FOLDER, find, read_manifest
 
@@ -76,8 +76,9 @@ def card(name: str, about: dict, metadata: dict, picture: tuple[str, str]) -> st
     paper = about["paper"]
     title = (importlib.import_module(paper).__doc__ or paper).splitlines()[0]
     use = USE.format(minutes=about["wall_minutes"], data=about["data"], px=metadata["image_px"])
-    mask = "" if paper == "pix2pix" else " --mask MASK"
-    command = f"python -m {paper}.infer --weights {about['file']} --input PHOTO{mask} --output RESULT.png"
+    mask = [] if paper == "pix2pix" else ["--mask", "MASK"]
+    words = ["--weights", about["file"], "--input", "PHOTO", *mask, "--output", "RESULT.png"]
+    command = next_command(f"{paper}.infer", *words)
     facts = {
         "parameters": f"{about['numbers']:,}, float16",
         "data": about["data"],

@@ -36,12 +36,12 @@ READMES = sorted(
     for pattern in ("*.md", "*/*.md", "data/*/*.md")
     for path in ROOT.glob(pattern)
     if not path.relative_to(ROOT).parts[0].startswith((".", "runs"))
-    and not path.name.endswith((".zh-CN.md", "CHANGELOG.md"))
+    and not path.name.endswith((".zh-CN.md", "CHANGELOG.md", "claims.md"))  # of claims.md see test_claims.py
 )
 TRANSLATIONS = {"README.zh-CN.md": "README.md"}
 PAPERS = sorted(path.parent.name for path in ROOT.glob("*/infer.py"))
 EXAMPLE = "glcic"  # stands for the NAME of a paper to come
-BEGINNINGS = ("python ", "pip ", "pytest", ". ")
+BEGINNINGS = ("python ", "pip ", "pytest", "visualdl ", ". ")
 
 # Commands that are not run here: how they begin, why, and where what they do is tested.
 NOT_RUN = [
@@ -53,6 +53,7 @@ NOT_RUN = [
     ("python tests/faults/harness.py", "takes half an hour", "faults/test_faults.py; its flags here"),
     ("python -m benchmarks", "takes hours", "test_benchmarks.py; its flags here"),
     ("python -m common.doctor", "takes a training step of every paper", "common/doctor/test_doctor.py"),
+    ("python -m tools.claims", "trains for hours", "test_claims.py"),
     ("python -m tools.seeds", "trains three times", "test_seeds.py, test_reference_curves.py"),
     ("python -m tools.publish_weights glcic_faces --output published --repo", "uploads", "test_publish_weights.py"),
     ("visualdl --logdir", "serves until it is stopped", "test_visualdl_log.py"),
