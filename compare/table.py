@@ -5,6 +5,8 @@ python -m compare table --data-dir DIR --output FOLDER --mask center random free
 What each method completed is kept below the folder, so that a second call goes on where the first one ended.
 """
 
+import contextlib
+import functools
 import hashlib
 import importlib
 import inspect
@@ -25,6 +27,7 @@ from common.datasets.image_folder import announce
 from common.datasets.paired_images import open_photos
 from common.errors import UserError
 from common.evaluation import comparison, protocol
+from common.evaluation.network_cost import counted_macs
 from common.evaluation.perceptual_metrics import PerceptualMetrics
 from common.imaging.io import write_image
 from common.imaging.transforms import ALIGNED
@@ -39,6 +42,7 @@ from compare.options import read_table
 COLUMNS = ("hole_psnr_db", "hole_l1_percent", "image_ssim")
 CHUNK = 25  # images completed at once, and lost at most when the command is stopped
 ROWS_SHOWN = 3  # of each kind of masks in the one picture of all
+BY_BLOCKS = ("deepfill",)  # papers whose ConvBlock uses its kernel without calling it, see `counted_macs`
 TIMING = {
     "cpu": "cost_ms: processor time for one image, all threads together, without the start of the program",
     "gpu": "cost_ms: time for one image, without the start of the program",
@@ -82,13 +86,13 @@ def score(test: comparison.EvaluationSet, files: dict[str, Path], options: Optio
     for paper, file in files.items():
         label = photo.LABELS.get(paper, paper)
         asked = {"weights_sha256": hashlib.sha256(file.read_bytes()).hexdigest(), "steps": options.search_steps}
-        learned[label], milliseconds = completions(folder / paper, asked, test, paper_fill(paper, file, options))
-        costs[label] = {"ms": milliseconds, "mparameters": parameters(photo.load(paper, file)) / 1e6}
+        fill = paper_fill(paper, photo.load(paper, file), options)
+        measure = functools.partial(size, paper, file, test, options)
+        learned[label], costs[label] = completions(folder / paper, asked, test, fill, measure)
     for name, method in protocol.baselines_of(options.baselines).items():
         try:
             place = folder / re.sub(r"\W+", "_", name.lower())
-            classical[name], milliseconds = completions(place, {}, test, baseline_fill(method))
-            costs[name] = {"ms": milliseconds}
+            classical[name], costs[name] = completions(place, {}, test, baseline_fill(method))
         except UserError as problem:
             notes.append(f"{name} left out: {problem}")
     for results in options.results:
@@ -114,8 +118,10 @@ def stacked(sheets: list[np.ndarray]) -> np.ndarray:
 # ---- what the methods make of a set
 
 
-def completions(folder: Path, asked: dict, test: comparison.EvaluationSet, fill: Fill) -> tuple[np.ndarray, float]:
-    """What a method makes of the set, uint8 [N, side, side, 3], and its milliseconds for one image.
+def completions(
+    folder: Path, asked: dict, test: comparison.EvaluationSet, fill: Fill, measure: Callable[[], dict] = dict
+) -> tuple[np.ndarray, dict[str, float]]:
+    """What a method makes of the set, uint8 [N, side, side, 3], and its costs: `ms` of one image, what `measure` finds.
 
     Both are kept in the folder. What is there counts if it was made of these images and masks by the method `asked`.
     """
@@ -145,7 +151,10 @@ def completions(folder: Path, asked: dict, test: comparison.EvaluationSet, fill:
             known["images"] = first + len(made)
             replace_whole(note, lambda temporary: temporary.write_text(json_text(known, indent=1)))
             bar.update(len(made))
-    return comparison.read_results(folder, test), 1000 * known["seconds"] / count
+    if "size" not in known:
+        known["size"] = measure()
+        replace_whole(note, lambda temporary: temporary.write_text(json_text(known, indent=1)))
+    return comparison.read_results(folder, test), {"ms": 1000 * known["seconds"] / count, **known["size"]}
 
 
 def on_cpu() -> bool:
@@ -161,12 +170,12 @@ def baseline_fill(method: Callable) -> Fill:
     return lambda images, masks, first: np.stack([method(*pair) for pair in zip(images, masks, strict=True)])
 
 
-def paper_fill(paper: str, file: Path, options: Options) -> Fill:
+def paper_fill(paper: str, network, options: Options) -> Fill:
     """A paper's own `complete_batch`, with its usual blending, on images in the frame of its training.
 
     A paper that refuses some image stops the comparison: UserError.
     """
-    network, verb = photo.load(paper, file), importlib.import_module(f"{paper}.infer").complete_batch
+    verb = importlib.import_module(f"{paper}.infer").complete_batch
     known = inspect.signature(verb).parameters
     wanted = {"seed": options.seed, "steps": options.search_steps}
     wanted = {name: value for name, value in wanted.items() if name in known}
@@ -198,10 +207,18 @@ def in_aligned_frames(images: np.ndarray) -> tuple[int, list[np.ndarray]]:
     return top, [np.pad(image, ((top, height - side - top), (0, 0), (0, 0)), "reflect") for image in images]
 
 
-def parameters(network) -> int:
-    """Number of parameters of a network, or of all networks that a search uses."""
-    parts = network if isinstance(network, tuple) else (network,)
-    return sum(math.prod(value.shape) for part in parts if hasattr(part, "parameters") for value in part.parameters())
+def size(paper: str, file: Path, test: comparison.EvaluationSet, options: Options) -> dict[str, float]:
+    """Millions of parameters of the networks, and 10^9 MACs of all their calls for the set's first image."""
+    network = importlib.import_module(f"{paper}.infer").load(
+        file
+    )  # `photo.load` may compile it, which hides its layers
+    parts = [part for part in (network if isinstance(network, tuple) else (network,)) if hasattr(part, "parameters")]
+    blocks = (importlib.import_module(f"{paper}.model").ConvBlock,) if paper in BY_BLOCKS else ()
+    with contextlib.ExitStack() as stack:
+        macs = [stack.enter_context(counted_macs(part, blocks)) for part in parts]
+        paper_fill(paper, network, options)(test.images[:1], test.masks[:1], 0)
+    numbers = sum(math.prod(value.shape) for part in parts for value in part.parameters())
+    return {"mparameters": numbers / 1e6, "gmacs": sum(map(sum, macs)) / 1e9}
 
 
 @one_line_errors

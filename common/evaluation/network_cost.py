@@ -3,7 +3,9 @@
 `paddle.flops` fails with numpy 2.4; this counts by forward hooks.
 """
 
+import contextlib
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from common.runtime.device import paddle
@@ -21,12 +23,31 @@ class Cost(NamedTuple):
 def network_cost(network: nn.Layer, inputs: list, blocks: tuple = ()) -> Cost:
     """Trainable parameters, and MACs of convolutions, transposed convolutions and linear layers for these inputs.
 
-    Bias, normalisation, activation and what has no layer (attention's products, blending) are not counted. A layer that
-    is called twice counts twice; dilation costs nothing.
-
     Args:
         network: is run once in evaluation mode, and left in the mode that it was in.
         inputs: its arguments, tensors [N, …]; MACs are of the whole batch.
+        blocks: see `counted_macs`.
+    """
+    training = network.training
+    network.eval()
+    try:
+        with counted_macs(network, blocks) as macs, paddle.no_grad():
+            network(*inputs)
+    finally:
+        if training:
+            network.train()
+    sizes = [math.prod(parameter.shape) for parameter in network.parameters() if not parameter.stop_gradient]
+    return Cost(sum(sizes), sum(macs))
+
+
+@contextlib.contextmanager
+def counted_macs(network: nn.Layer, blocks: tuple = ()) -> Iterator[list[int]]:
+    """Yields a list that grows by the MACs of each layer that is called inside the block.
+
+    Bias, normalisation, activation and what has no layer (attention's products, blending, gradients) are not counted. A
+    layer that is called twice counts twice; dilation costs nothing.
+
+    Args:
         blocks: types of layers that use the kernel of their `conv` without calling that, and return a tuple with their
             map first, such as those that compute the same with fewer operations: the paper's are counted.
     """
@@ -44,18 +65,11 @@ def network_cost(network: nn.Layer, inputs: list, blocks: tuple = ()) -> Cost:
     layers = [x for x in network.sublayers(include_self=True) if isinstance(x, kinds) and id(x) not in counted]
     hooks = [layer.register_forward_post_hook(count) for layer in layers]
     hooks += [block.register_forward_post_hook(count_block) for block in within]
-    training = network.training
-    network.eval()
     try:
-        with paddle.no_grad():
-            network(*inputs)
+        yield macs
     finally:
         for hook in hooks:
             hook.remove()
-        if training:
-            network.train()
-    sizes = [math.prod(parameter.shape) for parameter in network.parameters() if not parameter.stop_gradient]
-    return Cost(sum(sizes), sum(macs))
 
 
 def layer_macs(layer: nn.Layer, given: paddle.Tensor, result: paddle.Tensor) -> int:

@@ -7,11 +7,15 @@ import numpy as np
 import pytest
 
 import compare
+import weights
 from common.errors import UserError
+from common.evaluation.network_cost import network_cost
 from common.imaging.io import read_image, write_image
 from common.inpainting import tiling
 from compare import photo, table
 from glcic import infer
+
+import paddle
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +58,11 @@ def test_a_table_of_rows_and_costs_that_a_second_call_reads_again(faces, tmp_pat
     network = photo.load("glcic", photo.choose(("glcic",), ())["glcic"])
     numbers = sum(int(np.prod(value.shape)) for value in network.parameters())
     assert result["rows"][label]["cost_mparameters"][0] == pytest.approx(numbers / 1e6)
+    side = network.metadata["image_px"]  # the square that it sees
+    macs = network_cost(
+        infer.load(weights.find("glcic_faces")), [paddle.zeros([1, n, side, side]) for n in (3, 1)]
+    ).macs
+    assert result["rows"][label]["cost_gmacs"][0] == pytest.approx(macs / 1e9)
     assert all(scores["cost_ms"][0] > 0 for scores in result["rows"].values())
     assert (tmp_path / "center/scores.csv").is_file() and (tmp_path / "center/images.png").is_file()
 
@@ -68,13 +77,13 @@ def test_what_was_completed_for_other_masks_is_completed_again(faces, tmp_path, 
     asked = counted(monkeypatch)
     command(faces, tmp_path)
     command(faces, tmp_path)
-    assert asked == [2]
+    assert asked == [2, 1]  # the one image is for the count of MACs
     note = tmp_path / "random/glcic/completed.json"
     written = json.loads(note.read_text())
     for n, key in enumerate(("weights_sha256", "images_sha256", "masks_sha256", "seed", "crop")):
         note.write_text(json.dumps({**written, key: "another"}))
         command(faces, tmp_path)
-        assert asked == [2] * (n + 2) and json.loads(note.read_text())[key] == written[key]
+        assert asked == [2, 1] * (n + 2) and json.loads(note.read_text())[key] == written[key]
 
 
 def test_a_stopped_call_goes_on_after_its_last_whole_chunk(faces, tmp_path, monkeypatch):
@@ -93,7 +102,7 @@ def test_a_stopped_call_goes_on_after_its_last_whole_chunk(faces, tmp_path, monk
         command(faces, tmp_path / "cut")
     assert json.loads((tmp_path / "cut/random/glcic/completed.json").read_text())["images"] == 1
     command(faces, tmp_path / "cut")
-    assert asked == [1, 1, 1]
+    assert asked == [1, 1, 1, 1]  # the last for the count of MACs
     rows = [json.loads((tmp_path / run / "table.json").read_text())["random"]["rows"] for run in ("whole", "cut")]
     label = photo.LABELS["glcic"]
     assert rows[0][label]["hole_psnr_db"] == pytest.approx(rows[1][label]["hole_psnr_db"], abs=0.01)
