@@ -133,6 +133,21 @@ CPU = replace(
     preview_steps=250,
 )
 
+CPU_LONG = replace(  # what made the bundled network of one that `cpu` had trained, see docs/trials.md
+    CPU,
+    total_steps=7_800,
+    completion_steps=7_000,
+    discriminator_steps=100,
+    batch_size=4,
+    mask_px=(29, 58),  # 48 to 96 of 160 px, as in the paper
+    local_px=60,
+    learning_rate=5e-4,
+    decay_steps=6_000,
+    reconstruction="l1",  # D17
+    average_decay=0.999,  # D18
+    adversarial_weight=4e-4,
+)
+
 QUICK = replace(
     CPU,
     total_steps=1_000,
@@ -162,6 +177,7 @@ TINY = replace(  # for tests: seconds
 PRESETS = {
     "quick": ("drawn faces at 64 px: minutes on two processor cores, needs no data", QUICK),
     "cpu": ("CelebA or your own images at 96 px, small networks: under an hour on two cores", CPU),
+    "cpu-long": ("a network of cpu trained on, given by --init-generator: two hours on one core", CPU_LONG),
     "article": ("the article's settings with its mistakes mended: CelebA at 128 px, one GPU", ARTICLE),
     "paper-celeba": ("the paper's settings for CelebA at 160 px", PAPER_CELEBA),
     "paper": ("the paper's settings for Places2 at 256 px", PAPER),

@@ -50,7 +50,7 @@ def test_a_changed_manifest_is_noticed(suite, capsys):
     text = (suite / "docs/weights.md").read_text(encoding="utf-8")
     (row,) = [line for line in text.splitlines() if "`glcic_faces`" in line]
     assert "hole PSNR 33.33 dB (Telea 11.11 dB)" in row and "| 12,345 steps, 62 min | 1.2 |" in row
-    assert "[glcic](../glcic/README.md)" in row and "`python -m glcic.train cpu --data-dir celeba`" in row
+    assert "[glcic](../glcic/README.md)" in row and f"`{manifest['glcic_faces']['command']}`" in row
     assert text.startswith("before\n\n" + table.BEGIN) and text.endswith(table.END + "\n\nafter 之后\n")
     assert status("--check", "--folder", suite) == 0
 
