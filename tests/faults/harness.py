@@ -171,18 +171,27 @@ def document(
         "",
         *kinds_table(kept),
     ]
-    lines += ["", f"Soak: {SOAK_STEPS:,} steps of the smallest preset, saving every second.", ""]
-    lines += [f"| paper | memory at step {SOAK_FIRST} | at the end | change | open files |", "| --- |" + " ---: |" * 4]
+    lines += ["", *soak_table(soaked)]
+    machine = f"Python {platform.python_version()}, paddlepaddle {paddle.__version__}, {os.cpu_count()} processor cores"
+    lines += ["", f"Measured with {machine}, in {seconds / 60:.0f} minutes.", ""]
+    lines += ["What went wrong:", "", *(f"* {problem.splitlines()[0]}" for problem in problems), ""] if problems else []
+    return "\n".join(lines)
+
+
+def soak_table(soaked: dict[str, dict]) -> list[str]:
+    """Memory and open files in each paper's long run, or that none came to its end."""
+    what = f"{SOAK_STEPS:,} steps of the smallest preset, saving every second"
+    if not soaked:
+        return [f"The soak ({what}; memory and open files) did not come to its end in this run of the harness."]
+    lines = [f"Soak: {what}.", "", f"| paper | memory at step {SOAK_FIRST} | at the end | change | open files |"]
+    lines.append("| --- |" + " ---: |" * 4)
     for paper, result in soaked.items():
         before, after = result["memory"]
         files = " to ".join(str(count) for count in sorted({min(result["files"]), max(result["files"])}))
         lines.append(
             f"| {paper} | {before / 2**20:.0f} MB | {after / 2**20:.0f} MB | {after / before - 1:+.1%} | {files} |"
         )
-    machine = f"Python {platform.python_version()}, paddlepaddle {paddle.__version__}, {os.cpu_count()} processor cores"
-    lines += ["", f"Measured with {machine}, in {seconds / 60:.0f} minutes.", ""]
-    lines += ["What went wrong:", "", *(f"* {problem.splitlines()[0]}" for problem in problems), ""] if problems else []
-    return "\n".join(lines)
+    return lines
 
 
 def kinds_table(kept: dict[str, dict[str, str]]) -> list[str]:
