@@ -19,7 +19,11 @@ setup(
     version=version,
     description="GLCIC and its relatives on PaddlePaddle: image inpainting and image-to-image translation, reproduced",
     packages=find_packages(exclude=["tests*", "benchmarks*"]),
-    package_data={"weights": ["*.safetensors", "manifest.json"], "data": ["examples/**"]},
+    package_data={
+        "weights": ["*.safetensors", "manifest.json"],
+        "data": ["examples/**"],
+        "common.inpainting": ["*.safetensors"],
+    },
     license="Apache-2.0",
     python_requires=">=3.10",
     install_requires=[

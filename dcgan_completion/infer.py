@@ -41,6 +41,7 @@ from common.inpainting import blending, command, demo, folder_run, mask_source, 
 from common.inpainting.blending import Blend, BlendChoice
 from common.runtime import memory
 from dcgan_completion import evolution, face
+from dcgan_completion.alignment import find_face
 from dcgan_completion.face import Face
 from dcgan_completion.masks import KINDS, LOWRES, sample_mask
 from dcgan_completion.model import Discriminator, Generator
@@ -256,22 +257,6 @@ def finish(job: Job, generated: np.ndarray, blend: BlendChoice) -> np.ndarray:
 # ---- command line
 
 
-def find_face(photo: Path, image: np.ndarray, crop: str, options: Options, eyes: dict) -> tuple[Face | None, str]:
-    """The face window by the options, if they give one; and a note about it."""
-    if options.face:
-        left, top, side = options.face
-        return Face(left, top, side), ""
-    if photo.name in eyes:
-        return face.from_eyes(eyes[photo.name], crop), ""
-    where, aligned = face.middle(*image.shape[:2], crop)
-    if aligned:
-        return None, ""
-    return None, (
-        f"{photo}: taken for an upright face that fills the square in the middle, {where}, as in training; if it does "
-        "not, give --eyes or --face"
-    )
-
-
 def open_masks(options: Options) -> mask_source.Masks | None:
     """The mask files of a command; None if its holes are drawn in the face window.
 
@@ -295,16 +280,17 @@ def read_job(
     masks: mask_source.Masks | None,
 ) -> tuple[Job, str]:
     """Reads a photo's hole and its face. Raises UserError for whatever makes it unfit; returns a note with it."""
-    crop = nets.metadata["crop"]
-    where, note = find_face(photo, image, crop, options, eyes)
+    missing = np.zeros(image.shape[:2], bool)  # of a mask that is drawn in the window
+    if masks is not None:
+        output = options.output / photo.relative_to(options.input)  # of a single photo that is the output itself
+        missing = photos.read_mask_of(photo, image, masks, output)
+    where, note = find_face(photo, image, missing, nets.metadata["crop"], nets.px, options, eyes)
     if masks is None:
-        where = where or face.middle(*image.shape[:2], crop)[0]
+        where = where or face.middle(*missing.shape, nets.metadata["crop"])[0]
         job = prepare_kind(
             nets, image, options.mask, where, str(photo), options.seed, index, options.center_scale
         )  # fmt: skip
     else:
-        output = options.output / photo.relative_to(options.input)  # of a single photo that is the output itself
-        missing = photos.read_mask_of(photo, image, masks, output)
         job = prepare(nets, image, missing, where, str(photo), index)
     if job.hidden.all() and options.mask != LOWRES:
         note = f"{photo}: the hole hides all of the face window; nothing constrains the result, it is a face by chance"

@@ -3,7 +3,7 @@
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from common import config
 from common.config import Blend, ExportSettings
@@ -41,6 +41,9 @@ class InferOptions(MaskSettings):
     face: tuple[int, int, int] | None = None
     """Square that holds the face, as left, top and side in pixels; without it the eyes tell, or it is the middle as in
     training."""
+    align: Literal["auto", "none"] = "auto"
+    """How a photo that is no aligned face gets its window where no flag gives one: auto finds the eyes with a detector,
+    none takes the square in the middle."""
 
     # ---- run
     every: int = 50
