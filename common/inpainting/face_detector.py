@@ -28,7 +28,7 @@ POINTS = 8  # of each box: its middle, its size, both eyes, nose, mouth, both ea
 LEAST, SAME = 0.5, 0.3  # MediaPipe's: a face's score, and the overlap of boxes of one face
 
 TURNS = (30, -30, 60, -60)  # degrees, for a photo without an upright face
-CLOSER = 3.0  # side of the second look, in boxes; chosen on validation faces (docs/dcgan_completion.md)
+CLOSER = 3.0  # side of the second look, in boxes; chosen on validation faces
 RAISED = 0.036  # distances of the eyes: CelebA marks them so much higher than BlazeFace, on validation faces
 BEYOND = 128  # grey, outside the photo
 

@@ -57,6 +57,7 @@ NOT_RUN = [
     ("python -m tools.seeds", "trains three times", "test_seeds.py, test_reference_curves.py"),
     ("python -m tools.publish_weights glcic_faces --output published --repo", "uploads", "test_publish_weights.py"),
     ("visualdl --logdir", "serves until it is stopped", "test_visualdl_log.py"),
+    ("python -m tools.convert_blazeface", "needs a published file and its reader", "test_convert_blazeface.py"),
     ("python -m tools.pack_weights", "needs a run of many minutes", "test_weights.py; its flags here"),
     ("python tests/sixth_paper/start.py", "writes into the repository", "test_sixth_paper.py"),
 ]
