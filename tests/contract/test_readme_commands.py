@@ -56,6 +56,7 @@ NOT_RUN = [
     ("python -m tools.claims", "trains for hours", "test_claims.py"),
     ("python -m tools.seeds", "trains three times", "test_seeds.py, test_reference_curves.py"),
     ("python -m tools.publish_weights glcic_faces --output published --repo", "uploads", "test_publish_weights.py"),
+    ("python -m glcic.train quick --visualdl", "needs the extra log", "test_visualdl_log.py"),
     ("visualdl --logdir", "serves until it is stopped", "test_visualdl_log.py"),
     ("python -m tools.convert_blazeface", "needs a published file and its reader", "test_convert_blazeface.py"),
     ("python -m tools.pack_weights", "needs a run of many minutes", "test_weights.py; its flags here"),
@@ -420,7 +421,7 @@ def stand_alone(name: str, arguments: list[str], weights_file) -> None:
     if name.endswith(".train") and arguments != ["--help"]:
         arguments += ["--resume", "never"]
     for word in arguments:
-        if re.fullmatch(r"runs/.+\.safetensors", word) and not Path(word).exists():
+        if re.fullmatch(r"(runs/.+|glcic_faces)\.safetensors", word) and not Path(word).exists():
             Path(word).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(weights_file(), word)
 

@@ -197,7 +197,11 @@ def test_rows_at_a_time_are_the_whole(row, layers, padding, monkeypatch):
 
 
 def test_a_large_map_is_convolved_within_less_than_its_windows():
-    """24 channels of 1024 x 1024 px have windows of 9 x 24 x 2^20 numbers: 906 MB, never there at once."""
+    """24 channels of 1024 x 1024 px have windows of 9 x 24 x 2^20 numbers: 906 MB, never there at once.
+
+    With them there, beside the map and what is made of it, it would be 11 maps and more; the peak is 7.5 maps, and on a
+    busy machine, whose freed memory goes back later, up to 9.1.
+    """
     code = """
 from benchmarks.worker import peak_megabytes
 from common.runtime.device import open_device, paddle
@@ -213,7 +217,7 @@ print((peak_megabytes() - before) * 2**20)
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert 2 * 24 * 2**20 * 4 <= float(done.stdout) < 9 * 24 * 2**20 * 4  # at least the map and what is made of it
+    assert 2 <= float(done.stdout) / (24 * 2**20 * 4) < 10  # maps: at least the map and what is made of it
 
 
 def plain(layer, row, x, known, padding):
