@@ -135,8 +135,8 @@ def test_the_first_cell_finds_the_suite_and_does_nothing_slow_where_all_is_insta
     """Started in the paper's folder, and, as on AI Studio, two folders above the suite; without Paddle or output."""
     cell = text(code_cells(path)[0]["source"])
     told = "\nassert not {'paddle', 'pip', 'cv2'} & set(sys.modules); print(Path.cwd(), sys.path[0])"
-    (tmp_path / "home/work").mkdir(parents=True)
-    (tmp_path / "home/work/suite").symlink_to(ROOT)
+    (tmp_path / "home/files").mkdir(parents=True)
+    (tmp_path / "home/files/suite").symlink_to(ROOT)
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     for folder in (path.parent, tmp_path / "home"):
         command = [sys.executable, "-c", cell + told]

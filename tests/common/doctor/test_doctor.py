@@ -385,7 +385,7 @@ def test_where_data_is_looked_for(tmp_path, monkeypatch):
     assert [str(each.place) for each in find_datasets.find_data(None)] == ["data", places[-1]]
 
 
-@pytest.mark.parametrize("user", ["aistudio", "root"])
+@pytest.mark.parametrize("user", ["aistudio", "someone"])
 def test_data_sets_that_ai_studio_mounts_are_found(user, tmp_path, monkeypatch):
     """In a notebook's home folder, whoever it runs as, once each; of a script job above the code, which is the cwd."""
     home, job = tmp_path / "home/aistudio", tmp_path / "paddlejob/workspace"
@@ -398,7 +398,7 @@ def test_data_sets_that_ai_studio_mounts_are_found(user, tmp_path, monkeypatch):
     assert find_datasets.find_data(None) == []
     celeba(home / "data/data12345")
     images(home / "data/faces/train", 20, jpeg(80, 40))
-    images(tmp_path / "home/root/data/private")
+    images(tmp_path / "home/someone/data/private")
     celeba(job / "train_data/datasets/data777/archive")
     images(job / "train_data/datasets/other")
     found = sorted(each.place for each in find_datasets.find_data(None))
