@@ -345,7 +345,8 @@ def present(options) -> None:
     for name, problem in READ.items():
         given = getattr(options, name, None) or ()
         for path in given if isinstance(given, tuple) else (given,):
-            if not path.exists() and not [*path.parent.glob("*.index"), *path.parent.glob("checkpoint*")]:  # TensorFlow
+            beside = [*path.parent.glob("*.index"), *path.parent.glob("checkpoint*")] if name == "published" else []
+            if not path.exists() and not beside:  # TensorFlow names a checkpoint by a prefix, which its reader looks up
                 raise UserError(problem.format(path))
 
 
@@ -365,5 +366,4 @@ def ask_for_data(config: RunSettings) -> None:
 
 def to_json(config) -> dict:
     """The config as plain JSON values (paths become text, tuples lists)."""
-    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
-    return json.loads(json.dumps(values, default=str))
+    return json.loads(json.dumps(vars(config), default=str))

@@ -157,9 +157,10 @@ def test_arm(claim: Claim, arm: str, seed: int, options: Options, name: str) -> 
         print("+", shlex.join(command), flush=True)
         if subprocess.run(words, cwd=ROOT, stdout=subprocess.DEVNULL).returncode:
             raise UserError(f"{shlex.join(command)} failed, see above")
-    row = json.loads((run / "scores.json").read_text())["rows"]["ours"]
+    found = json.loads((run / "scores.json").read_text())
+    row = found["rows"]["ours"]
     pairs = {score: row[score] if isinstance(row[score], list) else [row[score], None] for score in claim.shown}
-    return {"scores": pairs, "steps": json.loads((run / "scores.json").read_text())["steps"]}
+    return {"scores": pairs, "steps": found["steps"]}
 
 
 # ---- the verdict

@@ -21,16 +21,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from common.doctor.hardware import look_at_disk, why_no_gpu
+from common.doctor.libraries import REQUIRED
 from common.errors import first_line
 from common.runtime.commands import ROOT, next_command, one_line_errors
 from common.runtime.paddle_build import FOR_PADDLE_2, paddle_builds, why_no_import
 
 OLDEST = (3, 10)  # Python that the suite runs on
-PACKAGES = {  # module -> what pip calls it
-    **{name: name for name in ("numpy", "scipy", "matplotlib", "tqdm", "tyro", "safetensors", "simplejpeg")},
-    "PIL": "Pillow",
-    "cv2": "opencv-python-headless",
-}
+PACKAGES = {module: re.match(r"[\w-]+", wanted)[0] for module, wanted in REQUIRED.items()}  # -> what pip calls it
 
 
 class Line(NamedTuple):

@@ -20,14 +20,14 @@ from common.runtime.commands import one_line_errors
 
 REQUIRED = {  # module -> what setup.py asks for
     "numpy": "numpy>=1.26",
-    "cv2": "opencv-python-headless>=4.8",
-    "PIL": "Pillow>=10",
-    "simplejpeg": "simplejpeg>=1.7.3",
+    "scipy": "scipy>=1.11",
     "matplotlib": "matplotlib>=3.8",
     "tqdm": "tqdm>=4.65",
     "tyro": "tyro>=0.9.17",
     "safetensors": "safetensors>=0.4.3",
-    "scipy": "scipy>=1.11",
+    "simplejpeg": "simplejpeg>=1.7.3",
+    "PIL": "Pillow>=10",
+    "cv2": "opencv-python-headless>=4.8",
 }
 
 
