@@ -5,7 +5,6 @@ python -m compare table --data-dir DIR --output FOLDER --mask center random free
 What each method completed is kept below the folder, so that a second call goes on where the first one ended.
 """
 
-import contextlib
 import functools
 import hashlib
 import importlib
@@ -208,17 +207,15 @@ def in_aligned_frames(images: np.ndarray) -> tuple[int, list[np.ndarray]]:
 
 
 def size(paper: str, file: Path, test: comparison.EvaluationSet, options: Options) -> dict[str, float]:
-    """Millions of parameters of the networks, and 10^9 MACs of all their calls for the set's first image."""
+    """Millions of parameters of a network, and 10^9 MACs of all their calls for the set's first image."""
     network = importlib.import_module(f"{paper}.infer").load(
         file
     )  # `photo.load` may compile it, which hides its layers
-    parts = [part for part in (network if isinstance(network, tuple) else (network,)) if hasattr(part, "parameters")]
     blocks = (importlib.import_module(f"{paper}.model").ConvBlock,) if paper in BY_BLOCKS else ()
-    with contextlib.ExitStack() as stack:
-        macs = [stack.enter_context(counted_macs(part, blocks)) for part in parts]
+    with counted_macs(network, blocks) as macs:
         paper_fill(paper, network, options)(test.images[:1], test.masks[:1], 0)
-    numbers = sum(math.prod(value.shape) for part in parts for value in part.parameters())
-    return {"mparameters": numbers / 1e6, "gmacs": sum(map(sum, macs)) / 1e9}
+    numbers = sum(math.prod(value.shape) for value in network.parameters())
+    return {"mparameters": numbers / 1e6, "gmacs": sum(macs) / 1e9}
 
 
 @one_line_errors
