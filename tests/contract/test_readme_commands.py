@@ -216,6 +216,11 @@ def flags_of(words: list[str]) -> set[str]:
     return {word for word in words if word.startswith("--")}
 
 
+def before_flags(words: list[str]) -> list[str]:
+    """What a command is before its first flag: its options are those of its preset."""
+    return list(itertools.takewhile(lambda word: not word.startswith("--"), words))
+
+
 def launching(words: list[str]) -> int:
     """Where the launcher's arguments end, and what it starts begins."""
     return next(n for n, word in enumerate(words) if word.endswith(".py"))
@@ -228,7 +233,7 @@ def test_flags_of_commands_that_are_not_run():
         if command.startswith(LAUNCHER):
             words, known = words[: launching(words)], helped("-m", "paddle.distributed.launch")
         elif not_run(command) and words[0] == "python" and flags_of(words):
-            known = helped(*(words[1:3] if words[1] == "-m" else words[1:2])) | {"--help"}
+            known = helped(*before_flags(words[1:])) | {"--help"}
         else:
             continue
         unknown = flags_of(words) - known

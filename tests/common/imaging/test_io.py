@@ -250,17 +250,18 @@ def test_damage_inside_a_png_is_found():
 # ---- files that ask for much
 
 CHILD = """
-import resource, sys, time
+import sys, time
+from benchmarks.worker import forget_peak, peak_megabytes
 from common.errors import UserError
 from common.imaging.io import read_levels
 for path in sys.argv[1:]:
-    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+    forget_peak()
+    before, start = peak_megabytes(), time.process_time()
     try:
         said = str(read_levels(path).values.shape)
     except UserError as problem:
         said = str(problem)
-    memory = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024
-    print(path, round(time.process_time() - start, 1), memory, said, sep="\\t", flush=True)
+    print(path, round(time.process_time() - start, 1), int(peak_megabytes() - before), said, sep="\\t", flush=True)
 """
 
 
