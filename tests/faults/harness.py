@@ -21,23 +21,9 @@ import tyro
 
 from faults import EXACT, NEED_MOUNT, OTHER_END, can_mount, killed_at_random
 from folders import interrupt_folder, keep_kinds, kinds_kept
-from runs import PAPERS, Row, Training, expect
+from runs import PAPERS, Row, Training
 
 import paddle
-
-SOAK_STEPS, SOAK_FIRST = 2000, 200
-
-
-def soak(training: Training, soaked: dict[str, dict]) -> None:
-    """Memory (bytes) and open files at step SOAK_FIRST and at the end of a long run that saves all the time."""
-    with training.process(1.0, watch=100) as leg:
-        pass
-    expect(leg.status == 0, training.paper, "did not end well:", leg.err[-2000:])
-    memory, files = ([int(value) for _, value in leg.events()[word]] for word in ("memory", "files"))
-    first = SOAK_FIRST // 100 - 1
-    result = {"steps": training.steps, "memory": (memory[first], memory[-1]), "files": files[first:]}
-    soaked[training.paper] = result
-    expect(not leaks(result), training.paper, *leaks(result))
 
 
 def random_kills(paper: str, folder: Path, kills: int, steps: int, undisturbed: tuple, rows: dict) -> None:
@@ -116,28 +102,11 @@ def main() -> None:
             problems += tried(interrupt_folder, paper, Path(folder, paper, "photos"), options.folder_kills, folder_rows)
             kept[paper] = keep_kinds(paper, Path(folder, paper, "kinds"))
             problems += [f"{paper}: {kind} {said}" for kind, said in kept[paper].items() if said != "yes"]
-        soaked = {}
-
-        def write() -> None:
-            text = document(options, rows, folder_rows, kept, soaked, problems, time.time() - started)
-            options.output.write_text(text)
-
-        write()  # what there is already stays if the machine is too slow for the rest
-        for paper in options.papers:
-            problems += tried(soak, Training(paper, make(Path(folder, paper, "soak")), SOAK_STEPS), soaked)
-            write()
+        options.output.write_text(document(options, rows, folder_rows, kept, problems, time.time() - started))
     raise SystemExit("\n".join(problems) if problems else 0)
 
 
-def leaks(result: dict) -> list[str]:
-    before, after = result["memory"]
-    problems = [f"memory grew from {before:,} to {after:,} bytes"] if after > 1.05 * before else []
-    return problems + ([f"open files {result['files']}"] if len(set(result["files"])) > 1 else [])
-
-
-def document(
-    options: Options, rows: dict, folder_rows: dict, kept: dict, soaked: dict, problems: list[str], seconds: float
-) -> str:
+def document(options: Options, rows: dict, folder_rows: dict, kept: dict, problems: list[str], seconds: float) -> str:
     """docs/reliability.md."""
     command = f"python tests/faults/harness.py --kills {options.kills} --output docs/reliability.md"
     lines = [
@@ -171,27 +140,11 @@ def document(
         "",
         *kinds_table(kept),
     ]
-    lines += ["", *soak_table(soaked)]
+    lines += ["", "What a long training holds, memory and open files: [soak.md](soak.md)."]
     machine = f"Python {platform.python_version()}, paddlepaddle {paddle.__version__}, {os.cpu_count()} processor cores"
     lines += ["", f"Measured with {machine}, in {seconds / 60:.0f} minutes.", ""]
     lines += ["What went wrong:", "", *(f"* {problem.splitlines()[0]}" for problem in problems), ""] if problems else []
     return "\n".join(lines)
-
-
-def soak_table(soaked: dict[str, dict]) -> list[str]:
-    """Memory and open files in each paper's long run, or that none came to its end."""
-    what = f"{SOAK_STEPS:,} steps of the smallest preset, saving every second"
-    if not soaked:
-        return [f"The soak ({what}; memory and open files) did not come to its end in this run of the harness."]
-    lines = [f"Soak: {what}.", "", f"| paper | memory at step {SOAK_FIRST} | at the end | change | open files |"]
-    lines.append("| --- |" + " ---: |" * 4)
-    for paper, result in soaked.items():
-        before, after = result["memory"]
-        files = " to ".join(str(count) for count in sorted({min(result["files"]), max(result["files"])}))
-        lines.append(
-            f"| {paper} | {before / 2**20:.0f} MB | {after / 2**20:.0f} MB | {after / before - 1:+.1%} | {files} |"
-        )
-    return lines
 
 
 def kinds_table(kept: dict[str, dict[str, str]]) -> list[str]:

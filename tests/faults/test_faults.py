@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # tests are no packages
+import soak  # noqa: E402
+
 import faults  # noqa: E402
 from runs import Training  # noqa: E402
 
@@ -91,3 +93,18 @@ def test_training_survives(done, job):
     for fault, row in rows.items():
         assert (row.checkpoints_lost, row.files_lost, row.runs, row.completed) == (0, 0, 1, 1), fault
         assert row.injected > 0, fault
+
+
+@pytest.mark.slow
+def test_a_soak_reads_memory_and_open_files(tmp_path):
+    options = soak.Options(tmp_path / "soak.md", steps=200, first=100, save_seconds=4.0)
+    (tmp_path / "run").mkdir()
+    held = soak.soak("pix2pix", tmp_path / "run", options)
+    assert len(held["memory"]) == len(held["files"]) == 2 and held["saved"][0] >= 1
+    assert min(held["memory"]) > 100 * 2**20 and min(held["files"]) > 2  # Paddle alone; the three standard streams
+    held |= {"memory": [100 << 20, 104 << 20], "files": [9, 9], "saved": [7]}
+    assert soak.leaks("glcic", held) == []
+    assert "| glcic | 7 | 100 MB | 104 MB | +4.0% | 9 |\n" in soak.document(options, {"glcic": held}, 60)
+    worse = held | {"memory": [100 << 20, 106 << 20], "files": [9, 10]}
+    assert len(soak.leaks("glcic", worse)) == 2
+    assert "What went wrong" in soak.document(options, {"glcic": worse}, 60)

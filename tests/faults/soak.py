@@ -1,0 +1,100 @@
+"""Long runs that save all the time, for memory and open files that grow: the table of what each paper's run held.
+
+python tests/faults/soak.py --output docs/soak.md
+"""
+
+import os
+import platform
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from runs import PAPERS, Training, expect
+
+import paddle
+
+WATCH = 100  # steps between two readings
+MOST_GROWTH = 1.05
+
+
+@dataclass(frozen=True)
+class Options:
+    """Train each paper's smallest preset for long, saving all the time, and write what it held."""
+
+    output: Path
+    """Markdown file to write, anew after each paper"""
+    steps: int = 1000
+    """of each run"""
+    first: int = 200
+    """step that the end is compared with, a multiple of 100"""
+    save_seconds: float = 20.0
+    """between checkpoints"""
+    papers: tuple[str, ...] = tuple(PAPERS)
+    """folders"""
+
+
+def soak(paper: str, folder: Path, options: Options) -> dict[str, list[int]]:
+    """Memory (bytes) and open files, every WATCH steps from step `first` to the end, and the number of checkpoints."""
+    training = Training(paper, folder, options.steps)
+    with training.process(options.save_seconds, watch=WATCH) as leg:
+        pass
+    expect(leg.status == 0, paper, "did not end well:", leg.err[-2000:])
+    seen = {word: [int(value) for _, value in leg.events()[word]] for word in ("memory", "files")}
+    start = options.first // WATCH - 1
+    return {word: values[start:] for word, values in seen.items()} | {"saved": [len(leg.events()["saved"])]}
+
+
+def leaks(paper: str, held: dict[str, list[int]]) -> list[str]:
+    """A line for memory that grew by a twentieth, and one for open files that became more or fewer."""
+    memory, files = held["memory"], held["files"]
+    grown = memory[-1] > MOST_GROWTH * memory[0]
+    problems = [f"{paper}: memory grew from {memory[0]:,} to {memory[-1]:,} bytes"] if grown else []
+    return problems + ([f"{paper}: open files {files}"] if len(set(files)) > 1 else [])
+
+
+def document(options: Options, held: dict[str, dict], seconds: float) -> str:
+    """docs/soak.md."""
+    lines = [
+        "# What a long training holds",
+        "",
+        "Written by `python tests/faults/soak.py --output docs/soak.md`, not by hand: "
+        f"{options.steps:,} steps of each paper's real `train` command on its smallest preset, a checkpoint every "
+        f"{options.save_seconds:g} seconds; after every {WATCH} steps the memory of the process and its open files are "
+        "read.",
+        "",
+        f"| paper | checkpoints | memory at step {options.first} | at the end | change | open files |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for paper, seen in held.items():
+        before, after = seen["memory"][0], seen["memory"][-1]
+        files = " to ".join(str(count) for count in sorted({min(seen["files"]), max(seen["files"])}))
+        cells = [paper, *seen["saved"], f"{before / 2**20:.0f} MB", f"{after / 2**20:.0f} MB"]
+        lines.append("| " + " | ".join(map(str, [*cells, f"{after / before - 1:+.1%}", files])) + " |")
+    problems = [problem for paper, seen in held.items() for problem in leaks(paper, seen)]
+    machine = f"Python {platform.python_version()}, paddlepaddle {paddle.__version__}, {os.cpu_count()} processor cores"
+    lines += ["", f"Measured with {machine}, in {seconds / 60:.0f} minutes."]
+    lines += ["", "What went wrong:", "", *(f"* {problem}" for problem in problems)] if problems else []
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """The command line. Exit status 1 and a line for each leak if there are any."""
+    options = tyro.cli(Options)
+    held, started = {}, time.time()
+    with tempfile.TemporaryDirectory(prefix="soak-") as folder:
+        for paper in options.papers:
+            place = Path(folder, paper)
+            place.mkdir()
+            held[paper] = soak(paper, place, options)
+            options.output.write_text(document(options, held, time.time() - started))
+            print(f"{paper}: {time.time() - started:.0f} s", flush=True)
+    problems = [problem for paper, seen in held.items() for problem in leaks(paper, seen)]
+    sys.exit("\n".join(problems) if problems else 0)
+
+
+if __name__ == "__main__":
+    main()
