@@ -174,6 +174,7 @@ def _odd_progress(folder: Path, progress) -> str | None:
         "data": dict,
         "learning_rates": dict,
         "schedule_steps": int,
+        "run": str,
     }
     odd = [name for name, kind in kinds.items() if name in progress and not isinstance(progress[name], kind)]
     if odd:

@@ -2,8 +2,8 @@
 
 import contextlib
 import gc
-import json
 import os
+import secrets
 import shlex
 import time
 from collections.abc import Iterator
@@ -24,6 +24,7 @@ from common.runtime.environment import settings
 from common.runtime.strict_json import json_text
 from common.training import curves, run_lock, visualdl_log
 from common.training.run_lock import RunLock
+from common.training.run_options import read_options, told_run_id
 from common.training.stats import read_stats, trim_stats
 
 
@@ -46,15 +47,18 @@ class RunFolder:
         self.checkpoints = self.path / "checkpoints"
         self.writes = distributed.rank() == 0
         self.lock: RunLock | None = None
+        self.run_id = secrets.token_hex(8)  # in options, checkpoints and weights; a run that goes on keeps its own
         self.stats = self.visualdl = None  # stats.jsonl, and VisualDL's writer with --visualdl
 
     def take(self) -> None:
         """Locks the folder, moves an older run aside if asked, and removes what a killed process was writing.
 
         Raises:
-            UserError: --resume names no checkpoint; nothing was written then. Another process trains in the folder.
+            UserError: --resume names no checkpoint, or one of another run than the folder holds; nothing was written
+                then. Another process trains in the folder.
         """
-        self._named_checkpoint()
+        if source := self._named_checkpoint():
+            self._refuse_another_run(source, checkpoint_state.read_progress(source) or {})
         if self.writes:
             self.lock = RunLock(self.path)
             older = any((self.path / name).exists() for name in ("options.json", "checkpoints"))
@@ -88,11 +92,13 @@ class RunFolder:
         if source := self._named_checkpoint():
             progress = self._load(source, networks, optimizers)
             self._set_later_aside(source, progress["step"])
-            options = {}
+            self.run_id, options = told_run_id(self.path) or self.run_id, {}
         elif found := checkpoint_state.all_states(self.checkpoints):
             options = read_options(self.path, self.paper)
             self._refuse_other_options(options)
             source, progress = self.load_newest(found, networks, optimizers)
+            self._refuse_another_run(source, progress)
+            self.run_id = told_run_id(self.path) or self.run_id
         elif any(self.checkpoints.glob("damaged-step_*")):  # set aside when it was tried before
             raise self._none_whole()
         else:
@@ -165,6 +171,15 @@ class RunFolder:
         if before.get("preset") != now["preset"]:
             print(f"note: the run was started with the preset {before.get('preset')}, this is {now['preset']}")
 
+    def _refuse_another_run(self, source: Path, progress: dict) -> None:
+        """One run's checkpoint must not be published beside another's options, nor mixed with its checkpoints."""
+        told, found = told_run_id(self.path), progress.get("run")
+        if told and found and told != found:
+            raise UserError(
+                f"{source} is a checkpoint of the run {found}, and {self.path} holds the run {told}; put the "
+                "checkpoint's own options.json back, or go on from it with --resume in another --run-dir"
+            )
+
     # ---- what a run writes
 
     def begin(self, schedule_steps: int) -> None:
@@ -175,7 +190,7 @@ class RunFolder:
 
     def _write_options(self, folder: Path, schedule_steps: int) -> None:
         options = {**config.to_json(self.cfg), "schedule_steps": schedule_steps, "paper": self.paper}
-        options |= {"paddle": paddle.__version__, **settings()}
+        options |= {"run": self.run_id, "paddle": paddle.__version__, **settings()}
         write_text(folder / "options.json", json_text(options, indent=1) + "\n")
 
     def open_stats(self) -> None:
@@ -220,14 +235,17 @@ class RunFolder:
             # The curves first: killed after its last checkpoint a run is complete, and does not go on.
             curves.write_curves(self.path / "curves.png", read_stats(self.path))
             gc.collect()  # the parts of a drawing hold one another, some megabytes for each
-            checkpoint_state.save_state(self.checkpoints, networks, optimizers, progress)
+            checkpoint_state.save_state(self.checkpoints, networks, optimizers, self._signed(progress))
 
     def save_weights(self, names: list[str], networks: dict, optimizers: dict, progress: dict, metadata: dict) -> None:
         """Writes some of the networks to weights.safetensors. Raises UserError as `save` does."""
         self._require(networks, optimizers, progress)
         wanted = {name: networks[name] for name in names}
         with self._full_disk_is_told("make room: the same command goes on from the last checkpoint"):
-            weights.save_weights(self.path / "weights.safetensors", wanted, metadata)
+            weights.save_weights(self.path / "weights.safetensors", wanted, self._signed(metadata))
+
+    def _signed(self, facts: dict) -> dict:
+        return {**facts, "run": self.run_id}
 
     def _require(self, networks: dict, optimizers: dict, progress: dict) -> None:
         """Saves elsewhere, and raises UserError, when the folder is not the one that the run began in."""
@@ -239,7 +257,7 @@ class RunFolder:
             if place is None:
                 rescue.mkdir(parents=True)
                 self._write_options(rescue, progress["schedule_steps"])
-            checkpoint_state.save_state(rescue / "checkpoints", networks, optimizers, progress)
+            checkpoint_state.save_state(rescue / "checkpoints", networks, optimizers, self._signed(progress))
             told = f"saved after {progress['step']} steps in {rescue}; go on with --run-dir {shlex.quote(str(rescue))}"
         except (OSError, SafetensorError) as problem:
             told = f"and {rescue} cannot be written ({problem}), so that the steps since the last checkpoint are lost"
@@ -257,32 +275,6 @@ class RunFolder:
             if not any(words in str(problem).lower() for words in ("os error", "i/o", "ioerror")):  # 0.4.3 has the last
                 raise
             raise UserError(f"cannot save to {self.path}: {problem}; {left}") from None
-
-
-# ---- options.json
-
-
-def read_options(folder: Path, paper: str) -> dict:
-    """The options of the run that has checkpoints in a folder.
-
-    Raises:
-        UserError: the file is missing, damaged, or of another paper; the text says what to do.
-    """
-    path = folder / "options.json"
-    try:
-        options = json.loads(path.read_text())
-        if not isinstance(options, dict) or not isinstance(options.get("paper"), str):
-            raise ValueError("it is no table of options")
-    except (OSError, ValueError, RecursionError) as problem:
-        reason = "is missing" if isinstance(problem, FileNotFoundError) else f"is damaged ({problem})"
-        raise UserError(
-            f"{path} {reason}, so nothing tells which options its checkpoints were trained with; put it back, or name "
-            "a checkpoint with --resume to go on with the options given now, or --resume never to start anew"
-        ) from None
-    options = {config.current_name(name, value): value for name, value in options.items()}
-    if options["paper"] != paper:
-        raise UserError(f"{folder} holds a run of {options['paper']}, not of {paper}; choose another --run-dir")
-    return options
 
 
 # ---- disk

@@ -6,7 +6,8 @@ import pytest
 
 from common.errors import UserError
 from common.training.curves import write_curves
-from common.training.run_folder import free_name, read_options
+from common.training.run_folder import free_name
+from common.training.run_options import read_options
 from common.training.stats import read_stats, trim_stats
 
 NO_RECORDS = [
