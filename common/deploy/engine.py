@@ -6,7 +6,6 @@ image is never slower for it, and a long work never takes twice as long as it co
 
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,6 +18,7 @@ from tqdm import tqdm
 
 from common.deploy.export import NAME, trace, traced_files
 from common.errors import first_line
+from common.runtime.child import run_python
 from common.runtime.device import open_device, paddle
 
 Free = Literal["size", "sides", "batch", "nothing"]
@@ -193,15 +193,7 @@ def build(source: paddle.nn.Layer | str, shapes: tuple, checks: list[tuple]) -> 
 
 def check_elsewhere(folder: Path) -> float:
     """`check` in a process of its own. Raises RuntimeError if that does not come back with an answer."""
-    root = str(Path(__file__).resolve().parents[2])
-    paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-    done = subprocess.run(
-        [sys.executable, "-m", "common.deploy.engine", str(folder)],
-        capture_output=True,
-        text=True,
-        timeout=CHECK_SECONDS,
-        env={**os.environ, "PYTHONPATH": paths},
-    )
+    done = run_python("-m", "common.deploy.engine", folder.resolve(), timeout=CHECK_SECONDS)
     if done.returncode != 0:
         said = [line for line in done.stderr.splitlines() if "Error" in line]
         raise RuntimeError(f"compiling failed: {first_line(said[-1] if said else f'exit status {done.returncode}')}")

@@ -4,7 +4,6 @@ import contextlib
 import importlib.util
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from common.config import ExportFormat, ExportSettings
 from common.cpu_layers.layers import equal_layer
 from common.deploy.parameters import write_parameters
 from common.errors import UserError, first_line
+from common.runtime.child import run_python
 from common.runtime.device import open_device, paddle, writable_home
 
 from paddle import nn
@@ -220,8 +220,7 @@ def convert_to_onnx(program: Path, parameters: Path) -> Path:
     if missing:
         raise UserError(f'--format onnx needs {" and ".join(missing)}: pip install -e ".[export]"')
     made = program.with_suffix(".onnx")
-    command = [sys.executable, "-c", CONVERT, str(program), str(parameters), str(made), str(OPSET)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = run_python("-c", CONVERT, program.resolve(), parameters.resolve(), made.resolve(), str(OPSET))
     if done.returncode != 0 or not made.is_file():
         said = [line for line in done.stderr.splitlines() if "rror" in line or "ERROR" in line]
         raise UserError(

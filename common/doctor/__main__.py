@@ -13,7 +13,6 @@ import json
 import platform
 import re
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,8 @@ from typing import NamedTuple
 from common.doctor.hardware import look_at_disk, why_no_gpu
 from common.doctor.libraries import REQUIRED
 from common.errors import first_line
-from common.runtime.commands import ROOT, next_command, one_line_errors
+from common.runtime.child import run_python
+from common.runtime.commands import next_command, one_line_errors
 from common.runtime.paddle_build import FOR_PADDLE_2, paddle_builds, why_no_import
 
 OLDEST = (3, 10)  # Python that the suite runs on
@@ -76,7 +76,7 @@ def package_lines(builds: dict[str, str]) -> Iterator[Line]:
 
 def in_child(code: str) -> tuple[list[dict], str]:
     """The JSON objects that code prints in a process of its own, which Paddle may end; and why it failed, or ""."""
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, errors="replace")
+    done = run_python("-c", code)
     said = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"')]  # not a library's words
     lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
     telling = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line) or "Mismatched GPU" in line]

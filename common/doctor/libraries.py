@@ -10,12 +10,12 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import importlib.util
-import subprocess
 import sys
 from pathlib import Path
 
 from common import EXTERNAL
 from common.errors import UserError, first_line
+from common.runtime.child import run_python
 from common.runtime.commands import one_line_errors
 
 REQUIRED = {  # module -> what setup.py asks for
@@ -44,10 +44,10 @@ def install_missing(folder: Path = EXTERNAL, required: dict[str, str] = REQUIRED
     if not missing:
         return []
     print(f"installing {', '.join(missing)} into {folder.name}/", flush=True)
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(folder), *missing]
+    packages = list(missing)
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # what is installed must fit the numpy in use
-        command.append(f"numpy=={importlib.metadata.version('numpy')}")
-    done = subprocess.run(command, capture_output=True, text=True)
+        packages.append(f"numpy=={importlib.metadata.version('numpy')}")
+    done = run_python("-m", "pip", "install", "--quiet", "--target", folder.resolve(), *packages)
     if done.returncode:
         problems = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ")] or [done.stderr]
         raise UserError(f"pip cannot install {', '.join(missing)} ({first_line(problems[0])})")

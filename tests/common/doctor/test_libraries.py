@@ -27,7 +27,7 @@ def test_what_is_required_is_what_setup_asks_for():
 
 
 def test_nothing_is_done_where_nothing_is_missing(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("pip was started"))
+    monkeypatch.setattr(libraries, "run_python", lambda *_, **__: pytest.fail("pip was started"))
     assert libraries.install_missing(tmp_path / "external-libraries") == []
     assert capsys.readouterr().out == "" and not (tmp_path / "external-libraries").exists()
 
