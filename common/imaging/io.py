@@ -15,7 +15,6 @@ import io
 import os
 import re
 import stat
-import struct
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,20 +29,12 @@ from tqdm import tqdm
 
 from common.errors import UserError, first_line
 from common.imaging.folders import FORMATS, HEIF, SUFFIXES, why_no_image
+from common.imaging.limits import MAX_BYTES, MAX_PIXELS, SCAN_MARKER, TIFF_SIGNS, check_claim, check_size, check_tags
 
-MAX_PIXELS = 200_000_000  # a 200-megapixel image; above it, a decompression bomb is likelier than a photo
-MAX_BYTES = 8 * MAX_PIXELS  # of a file: that image in 16 bit, with alpha, not compressed
-MAX_SCANS = 64  # of a progressive JPEG, each of which costs as much as an image; encoders write about ten
-MAX_TAG_VALUES = 100_000  # in a tag of a TIFF: places of its strips; Pillow needs some 500 bytes for each
-
-# A start of scan and a length that fits it, so that hardly one is found by chance in a film that follows the image
-SCAN_MARKER = b"\xff\xda"
-SCAN = re.compile(rb"\xff\xda\x00(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")
 # libjpeg's complaints about images that are whole
 HARMLESS = ("Unknown Adobe color", "Warning: unknown JFIF", "Invalid SOS parameters", "Corrupt JPEG data: bad ICC")
 PADDING_BYTES = 16  # zeros that some cameras write before the end of a JPEG
 ORIENTATION = 0x0112
-TIFF_SIGNS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # By the system's calls, since a data set is read through here, and Path's ways take a tenth of a decode; a pipe opens
 # without a writer
 HOW_TO_OPEN = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -52,7 +43,6 @@ NUMBERS = {1: "unsigned", 2: "signed", 3: "float"}  # a TIFF's sample formats
 
 T = TypeVar("T")
 
-Image.MAX_IMAGE_PIXELS = None  # replaced by our own check, which raises instead of warning
 if HEIF:
     import pillow_heif
 
@@ -120,7 +110,7 @@ def read_levels(source: str | Path | bytes, name: str = "", max_pixels: int = 0)
                 turn = _jpeg_orientation(data, name)
                 return Levels(values if turn == 1 else _upright(values, turn), 255)
         if data[:4] in TIFF_SIGNS:
-            _check_tags(data, name)
+            check_tags(data, name)
         if _is_deep(data):
             return (_deep_tiff if data[:4] in TIFF_SIGNS else _deep_png)(data, name, max_pixels)
         return with_pillow(data, _levels, name, max_pixels)
@@ -194,22 +184,20 @@ def _one_line(name: str):
 def with_pillow(data: bytes, work: Callable[[Image.Image], T], name: str, max_pixels: int = 0) -> T:
     """work(Pillow's image, not decoded yet), after checks of kind and size; for the bytes of what was read before."""
     if data[:4] in TIFF_SIGNS:
-        _check_tags(data, name)
+        check_tags(data, name)
     try:
         opened = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
         raise UserError(f"cannot read {name}: {why_no_image(data)}") from None
+    except Image.DecompressionBombError as problem:  # Image size (… pixels) exceeds …
+        pixels = re.search(r"\d+", str(problem))[0]
+        raise UserError(f"{name} has {int(pixels):,} pixels; the limit is {max_pixels or MAX_PIXELS:,}") from None
     with opened:
-        _check_size(opened.width, opened.height, name, max_pixels)
+        check_size(opened.width, opened.height, name, max_pixels)
         if opened.format == "PNG":
             _check_png(data)
+        check_claim(opened.format, opened.width, opened.height, data, name)
         return work(opened)
-
-
-def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
-    limit = max_pixels or MAX_PIXELS
-    if width * height > limit:
-        raise UserError(f"{name} is {width} x {height} px; the limit is {limit:,} pixels")
 
 
 def _check_png(data: bytes) -> None:
@@ -231,13 +219,12 @@ def _decode_jpeg(data: bytes, name: str, max_pixels: int = 0) -> np.ndarray | No
 
     libjpeg repairs what is damaged as well as it can, and only warns. Here a warning is an error, as truncation is.
     """
-    if data.count(SCAN_MARKER) > MAX_SCANS and len(SCAN.findall(data)) > MAX_SCANS:
-        raise UserError(f"{name} is a JPEG of more than {MAX_SCANS} scans, which no camera or program writes; refused")
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data, strict=False)
     except ValueError:  # no JPEG after all, or chroma sampled so strangely that only Pillow decodes it
         return None
-    _check_size(width, height, name, max_pixels)
+    check_size(width, height, name, max_pixels)
+    check_claim("JPEG", width, height, data, name)
     wanted = {"Gray": "GRAY", "CMYK": "CMYK", "YCCK": "CMYK"}.get(colours, "RGB")
     try:
         values = simplejpeg.decode_jpeg(data, wanted)
@@ -295,20 +282,6 @@ def _tags(data: bytes) -> TiffImagePlugin.ImageFileDirectory_v2:
     return tags
 
 
-def _check_tags(data: bytes, name: str) -> None:
-    """Refuses a TIFF with a million strips: Pillow would make some 500 bytes of each of them, however small it is."""
-    order = "<" if data[:2] == b"II" else ">"
-    where, offset, count, line = 4, "I", "H", "HHI4x"
-    if data[2:4] in (b"+\0", b"\0+"):  # BigTIFF
-        where, offset, count, line = 8, "Q", "Q", "HHQ8x"
-    (first,) = struct.unpack_from(order + offset, data, where)
-    (entries,) = struct.unpack_from(order + count, data, first)
-    line, start = struct.Struct(order + line), first + struct.calcsize(order + count)
-    for tag, kind, count in line.iter_unpack(data[start : start + min(entries, 4096) * line.size]):
-        if count > MAX_TAG_VALUES and kind not in (1, 2, 7):  # not bytes or text: profiles and notes may be long
-            raise UserError(f"cannot read {name}: tag {tag} of the TIFF holds {count:,} values; refused")
-
-
 def _is_deep(data: bytes) -> bool:
     """Whether Pillow would lose or misread values: colour PNGs of 16 bits, TIFFs of more than 8, signed or float."""
     if data[:8] == b"\x89PNG\r\n\x1a\n":
@@ -338,8 +311,9 @@ def _deep_tiff(data: bytes, name: str, max_pixels: int) -> Levels:
     tags = _tags(data)
     width, height, bits = tags[256], tags[257], max(tags.get(258, (1,)))
     sample, samples, photometric = tags.get(339, (1,))[0], tags.get(277, 1), tags.get(262, 1)
-    _check_size(width, height, name, max_pixels)
-    _check_size(tags.get(322, 1), tags.get(323, 1), f"a tile of {name}", max_pixels)
+    check_size(width, height, name, max_pixels)
+    check_size(tags.get(322, 1), tags.get(323, 1), f"a tile of {name}", max_pixels)
+    check_claim("TIFF", width, height, data, name)
     kind = f"a TIFF of {samples} x {bits}-bit {NUMBERS.get(sample, 'unknown')} values"
     planes = samples > 1 and tags.get(284, 1) != 1
     if photometric not in (0, 1, 2) or samples not in (1, 3, 4) or planes or (sample == 3 and bits not in (32, 64)):
@@ -439,7 +413,8 @@ def _levels(image: Image.Image) -> Levels:
     if image.mode in ("CMYK", "LAB"):
         image, note = _converted(image)
         notes.append(note)
-    values = np.asarray(image.convert(_kept_mode(image)))
+    mode = _kept_mode(image)
+    values = np.asarray(image if image.mode == mode else image.convert(mode))  # a conversion to the same copies
     values = values.reshape(*values.shape[:2], -1)
     return Levels(_upright(values, turn), 255, tuple(notes))
 

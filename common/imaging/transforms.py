@@ -10,7 +10,7 @@ import numpy as np
 
 from common.config import Crop
 from common.errors import UserError
-from common.imaging.io import MAX_PIXELS
+from common.imaging.limits import MAX_PIXELS
 
 
 def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:

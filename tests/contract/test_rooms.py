@@ -33,7 +33,7 @@ LARGER = {
     "common/evaluation/comparison.py": 210,
     "common/evaluation/protocol.py": 360,
     "common/imaging/folders.py": 280,
-    "common/imaging/io.py": 520,
+    "common/imaging/io.py": 495,
     "common/imaging/photo_file.py": 360,
     "common/inpainting/blending.py": 240,
     "common/inpainting/folder_run.py": 340,

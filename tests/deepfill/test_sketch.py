@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from common.errors import UserError
-from common.imaging import io as image_io
+from common.imaging import limits
 from common.imaging.io import read_image
 from common.imaging.transforms import resize
 from deepfill import sketch
@@ -207,7 +207,7 @@ def test_unreadable_files_are_named(tmp_path, monkeypatch):
     (tmp_path / "text.png").write_text("lines")
     with pytest.raises(UserError, match=r"cannot read the sketch .*text.png: not an image"):
         sketch.read_sketch(tmp_path / "text.png", 4, 4)
-    monkeypatch.setattr(image_io, "MAX_PIXELS", 8)
+    monkeypatch.setattr(limits, "MAX_PIXELS", 8)
     with pytest.raises(UserError, match=r"3 x 3 px; the limit is 8 pixels"):
         sketch.read_sketch(saved(tmp_path, np.zeros((3, 3), np.uint8)), 3, 3)
 

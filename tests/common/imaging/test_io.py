@@ -18,6 +18,7 @@ from PIL import Image, ImageCms
 from common.datasets.loader import Batches
 from common.errors import UserError
 from common.imaging import io as image_io
+from common.imaging import limits
 from common.imaging.io import read_image, read_levels
 from data import prepare
 
@@ -307,12 +308,42 @@ def layers() -> bytes:
     return bytes(data)
 
 
+SIDE = 14142  # of the largest square that is read
+
+
+def png(width: int, height: int, rows: bytes, bits: int = 8, colours: int = 2, padding: int = 0) -> bytes:
+    """A PNG that claims this size, and has these rows."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    head = struct.pack(">IIBBBBB", width, height, bits, colours, 0, 0, 0)
+    pixels = zlib.compress(rows) + bytes(padding)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+def large_scans(count: int) -> bytes:
+    """A progressive JPEG that claims 200 megapixels, and is long enough for them."""
+    size, large = struct.pack(">HH", 2000, 2000), struct.pack(">HH", SIDE, SIDE)
+    return scans(count).replace(size, large, 1) + bytes(400_000)
+
+
 ANIMATION = [Image.new("RGB", (8, 8), (n % 256, n // 256, 0)) for n in range(500)]
 BOMBS = {
     "scans.jpg": (lambda: scans(1000), "more than 64 scans"),
+    "large scans.jpg": (lambda: large_scans(10), "more than 16 scans"),
+    "one row.png": (lambda: png(SIDE, SIDE, bytes(1 + 3 * SIDE)), "bytes cannot hold the 14142 x 14142 px"),
+    "padded.png": (lambda: png(SIDE, SIDE, bytes(1 + 3 * SIDE), padding=600_000), "rows of its 14142 x 14142 px"),
+    "one row of 16 bits.png": (lambda: png(SIDE, SIDE, bytes(1 + 6 * SIDE), 16, padding=30_000), "rows of its"),
+    "claim.jpg": (lambda: large_scans(0)[:-390_000], "bytes cannot hold"),
+    "claim.gif": (
+        lambda: b"GIF89a" + struct.pack("<HHBBB", SIDE, SIDE, 0, 0, 0) + b",\0\0\0\0\1\0\1\0\0\2\2\x44\1\0;",
+        "bytes cannot hold",
+    ),
+    "claim.ppm": (lambda: b"P6 14142 14142 255\n" + bytes(50), "bytes cannot hold"),
     "strips.tif": (lambda: strips(2_000_000, 8), "2,000,000 values"),
     "deep strips.tif": (lambda: strips(2_000_000, 16), "2,000,000 values"),
-    "most strips.tif": (lambda: strips(image_io.MAX_TAG_VALUES, 8), "(100000, 1, 1)"),
+    "most strips.tif": (lambda: strips(limits.MAX_TAG_VALUES, 8), "(100000, 1, 1)"),
     "frames.tif": (lambda: frames(20_000), "(8, 8, 1)"),
     "frames.gif": (
         lambda: b"GIF89a\1\0\1\0\x80\0\0" + bytes(6) + 1_000_000 * b",\0\0\0\0\1\0\1\0\0\2\2\x44\1\0" + b";",
@@ -344,8 +375,31 @@ def test_little_files_take_little_time_and_memory(tmp_path):
 def test_as_many_scans_as_encoders_write():
     image = photo(64, 64)
     data = saved(image, "JPEG", progressive=True, quality=90)
-    assert 8 <= len(image_io.SCAN.findall(data)) <= 12
+    assert 8 <= len(limits.SCAN.findall(data)) <= 12
     assert np.abs(read_image(data).astype(int) - np.asarray(image)).mean() < 12
+
+
+@pytest.mark.parametrize(("bits", "colours", "interlaced"), [(1, 0, 0), (8, 3, 0), (8, 2, 0), (16, 2, 0), (8, 6, 1)])
+def test_flat_pngs_are_whole_until_a_row_is_missing(bits, colours, interlaced):
+    """Such as masks, which are as small as a bomb is."""
+    row = 1 + 3000 * bits * limits.SAMPLES[colours] // 8
+    whole = png(3000, 3000, bytes(3000 * row + interlaced * 3000), bits, colours)
+    if colours == 3:
+        palette = b"PLTE" + bytes(3)
+        whole = whole[:33] + struct.pack(">I", 3) + palette + struct.pack(">I", zlib.crc32(palette)) + whole[33:]
+    if interlaced:
+        head = whole[12:28] + b"\1"
+        whole = whole[:12] + head + struct.pack(">I", zlib.crc32(head)) + whole[33:]
+    assert read_image(whole).shape == (3000, 3000, 3)
+    with pytest.raises(UserError, match="rows of its 3000 x 3000 px are missing"):
+        read_image(png(3000, 3000, bytes(3000 * row - 1), bits, colours))
+
+
+def test_pillow_guards_what_is_opened_elsewhere(tmp_path):
+    """Such as by Gradio, also after all of ours is imported."""
+    assert 2 * Image.MAX_IMAGE_PIXELS == limits.MAX_PIXELS
+    with pytest.raises(Image.DecompressionBombError):
+        Image.open(io.BytesIO(png(20_000, 20_000, b"")))
 
 
 def test_limits_can_be_lower(tmp_path):
