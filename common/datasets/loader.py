@@ -136,8 +136,8 @@ class Batches:
             self.corrupt[index] = problem
             tqdm.write(f"skipped: {problem} ({len(self.corrupt)} corrupt so far)", file=sys.stderr)
         if len(self.corrupt) > max(1, self.count // 100):
-            listing = "\n  ".join(sorted(self.corrupt.values()))
-            raise UserError(f"{len(self.corrupt)} of {self.count} images are corrupt, more than 1 %:\n  {listing}")
+            listing = "; ".join(sorted(self.corrupt.values()))
+            raise UserError(f"{len(self.corrupt)} of {self.count} images are corrupt, more than 1 %: {listing}")
 
     def _stack(self, samples: list[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
         return tuple(np.stack(column) for column in zip(*samples, strict=True))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from common.errors import UserError, first_line
 from common.runtime import device_faults, memory, signals
+from common.runtime.terminal import escaped_output, one_line
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -90,13 +91,6 @@ def _home_without_variable(text: str) -> str:
     return home
 
 
-def escape_unknown_characters() -> None:
-    """Has stdout and stderr show a character that their encoding lacks as `\\xe9`; else printing a name can fail."""
-    for stream in (sys.stdout, sys.stderr):
-        if getattr(stream, "errors", None) in ("strict", "surrogateescape") and hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
-
-
 def one_line_errors(main):
     """Decorates a command's `main(argv)`: a `UserError` becomes `error: …` on stderr and exit status 2.
 
@@ -104,8 +98,8 @@ def one_line_errors(main):
     """
 
     @functools.wraps(main)
+    @escaped_output()
     def command(argv=None):
-        escape_unknown_characters()
         try:
             words = [expand_home(each) for each in (sys.argv[1:] if argv is None else argv)]
             with signals.stoppable():
@@ -113,7 +107,7 @@ def one_line_errors(main):
             sys.stdout.flush()
             return result
         except UserError as mistake:
-            print(f"error: {mistake}", file=sys.stderr)
+            print(f"error: {one_line(mistake)}", file=sys.stderr)
             raise SystemExit(2) from None
         except KeyboardInterrupt as stop:
             name, status = signals.name_and_status(stop)
@@ -157,5 +151,5 @@ def answer_first(read, description: str) -> None:
     try:
         importlib.import_module("common.runtime.device")
     except ImportError as problem:
-        print(f"error: {problem}", file=sys.stderr)
+        print(f"error: {one_line(problem)}", file=sys.stderr)
         raise SystemExit(2) from None
