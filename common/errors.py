@@ -1,13 +1,16 @@
-"""The edge of every command: `~` in its arguments, names that its terminal lacks, and how it ends.
-
-A user's mistake is one clear line and exit status 2; a bug keeps its stack trace.
-"""
+"""How a command ends: a user's mistake is one clear line and exit status 2; a bug keeps its stack trace."""
 
 from __future__ import annotations  # the doctor tells an old Python so, and comes by here
 
 
 class UserError(Exception):
-    """Something the user can put right: what was wrong, the value, what to do."""
+    """Something the user can put right: what was wrong, the value, what to do.
+
+    Its text is one line: a name with line ends in it shows them as `\\n`.
+    """
+
+    def __str__(self) -> str:
+        return super().__str__().replace("\r", "\\r").replace("\n", "\\n")
 
 
 class DivergedError(UserError):

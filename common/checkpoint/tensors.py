@@ -12,7 +12,8 @@ def load_network(network: paddle.nn.Layer, tensors: dict[str, np.ndarray], name:
     """Fills a network from the tensors named `name.…`, strictly.
 
     Raises:
-        UserError: a tensor is missing, left over or of another shape; the first few are named.
+        UserError: a tensor is missing, left over, of another shape, of whole numbers, or holds a number that is not
+            finite; the first few are named.
     """
     given = {key[len(name) + 1 :]: value for key, value in tensors.items() if key.startswith(name + ".")}
     wanted = network.state_dict()
@@ -21,6 +22,10 @@ def load_network(network: paddle.nn.Layer, tensors: dict[str, np.ndarray], name:
     for key, tensor in wanted.items():
         if key in given and list(given[key].shape) != list(tensor.shape):
             problems.append(f"{name}.{key} has shape {list(given[key].shape)}, the network {list(tensor.shape)}")
+        elif key in given and given[key].dtype.kind in "iub":
+            problems.append(f"{name}.{key} is {given[key].dtype}, the network {numpy_dtype(tensor)}")
+        elif key in given and not np.isfinite(given[key]).all():
+            problems.append(f"{name}.{key} holds NaN or infinity")
     if problems:
         more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
         raise UserError(f"{source or 'these weights'} do not fit the network: {'; '.join(problems[:3])}{more}")

@@ -7,7 +7,7 @@ optimiser state is keyed by generated names, which change with the order of cons
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +23,10 @@ from common.errors import UserError, first_line
 from common.runtime.commands import next_command
 from common.runtime.device import paddle
 from common.runtime.strict_json import json_text
+from common.runtime.terminal import escaped
 
 HEADER_BYTES = 100_000_000  # of a safetensors file, its own limit
+SPARSE = 8  # a file with less than an eighth of its bytes on the disk claims more than it holds
 MAX_DIMENSION = 65_536  # and pixels of a side, and layers: of no network is any number larger
 SMALL_NETWORK = 10_000_000  # numbers, that any file may ask for: its errors are then told by name
 OWN_TEXTS = {".json", ".jsonl"}  # suffixes of what a run notes
@@ -106,6 +108,9 @@ def read_weights(path: str | Path) -> tuple[dict[str, np.ndarray], dict]:
 
 def _read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict]:
     try:
+        taken = path.stat()
+        if 0 < 512 * getattr(taken, "st_blocks", 0) < taken.st_size / SPARSE:  # some network drives tell 0
+            raise ValueError("a file that is mostly a hole")
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if length > HEADER_BYTES:
@@ -118,11 +123,24 @@ def _read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict]:
         metadata = json.loads(header["__metadata__"]["metadata"])
         if not isinstance(metadata, dict):
             raise ValueError("no table")
+        if any("\n" in text or escaped(text) != text for text in _texts(metadata)):
+            raise UserError(f"{path} describes its network with control characters: it is not of this suite")
     except (KeyError, TypeError, ValueError, RecursionError):
         if any("/" in key for key in tensors):  # an optimiser's
             raise UserError(_is_a_checkpoint(path, path.parent)) from None
         raise UserError(f"{path} was not written by this suite: it carries no description of its network") from None
     return tensors, metadata
+
+
+def _texts(value) -> Iterator[str]:
+    """The texts in a JSON value, however deep."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        yield from _texts([*value, *value.values()])
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner)
 
 
 def weights_file(path: str | Path) -> Path:

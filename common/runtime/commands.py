@@ -12,7 +12,7 @@ from pathlib import Path
 
 from common.errors import UserError, first_line
 from common.runtime import device_faults, memory, signals
-from common.runtime.terminal import escaped_output, one_line
+from common.runtime.terminal import escaped_output
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -107,7 +107,7 @@ def one_line_errors(main):
             sys.stdout.flush()
             return result
         except UserError as mistake:
-            print(f"error: {one_line(mistake)}", file=sys.stderr)
+            print(f"error: {mistake}", file=sys.stderr)
             raise SystemExit(2) from None
         except KeyboardInterrupt as stop:
             name, status = signals.name_and_status(stop)
@@ -151,5 +151,5 @@ def answer_first(read, description: str) -> None:
     try:
         importlib.import_module("common.runtime.device")
     except ImportError as problem:
-        print(f"error: {one_line(problem)}", file=sys.stderr)
+        print(f"error: {problem}", file=sys.stderr)
         raise SystemExit(2) from None

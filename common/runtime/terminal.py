@@ -26,11 +26,6 @@ def escaped(text: str, terminal: bool = False) -> str:
     return pattern.sub(lambda found: found[1] or found[0].encode("unicode_escape").decode(), text)
 
 
-def one_line(text: object) -> str:
-    """A text without line ends: they become `\\n`."""
-    return escaped(str(text)).replace("\r", "\\r").replace("\n", "\\n")
-
-
 class EscapedStream:
     """A text stream that writes to another one what `escaped` makes of a text, and is that one in all else."""
 

@@ -4,6 +4,7 @@ import json
 import pickle
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -157,6 +158,52 @@ def test_foreign_safetensors_are_told_apart(tmp_path):
     save_file({"x": np.zeros(3, np.float32)}, tmp_path / "foreign.safetensors")
     with pytest.raises(UserError, match="not written by this suite"):
         weights.read_weights(tmp_path / "foreign.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            lambda values: np.where(np.arange(values.size) == 1, np.nan, values.ravel()).reshape(values.shape),
+            "NaN or inf",
+        ),
+        (lambda values: np.full_like(values, np.inf), "NaN or infinity"),
+        (lambda values: values.astype(np.int32), "is int32, the network float32"),
+        (lambda values: values != 0, "is bool, the network float32"),
+    ],
+)
+def test_weights_that_are_no_finite_floats_are_refused(change, said):
+    network = nn.Linear(2, 2)
+    tensors = {f"n.{key}": value.numpy() for key, value in network.state_dict().items()}
+    load_network(network, {key: value.astype(np.float16) for key, value in tensors.items()}, "n")
+    with pytest.raises(UserError, match=f"n.weight .*{said}"):
+        load_network(network, tensors | {"n.weight": change(tensors["n.weight"])}, "n")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems fill such a file")
+def test_a_file_that_is_mostly_a_hole_is_refused_unread(tmp_path):
+    path = weights.save_weights(tmp_path / "w.safetensors", {"n": nn.Linear(2, 2)}, {})
+    whole = path.read_bytes()
+    header = json.loads(whole[8 : 8 + int.from_bytes(whole[:8], "little")])
+    header["n.weight"] = {"dtype": "F32", "shape": [1 << 30], "data_offsets": [0, 4 << 30]}
+    del header["n.bias"]
+    text = json.dumps(header).encode()
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.truncate(8 + len(text) + (4 << 30))
+    started = time.process_time()
+    with pytest.raises(UserError):
+        weights.read_weights(path)
+    assert time.process_time() - started < 1
+
+
+@pytest.mark.parametrize("text", ["glcic\nerror: forged", "\x1b[2J", "\u202egnp"])
+def test_metadata_that_would_steer_a_terminal_is_refused(tmp_path, text):
+    path = weights.save_weights(tmp_path / "w.safetensors", {"n": nn.Linear(2, 2)}, {"paper": ["x", {"deep": text}]})
+    with pytest.raises(UserError, match="control characters"):
+        weights.read_weights(path)
+    weights.save_weights(path, {"n": nn.Linear(2, 2)}, {"paper": ["人脸", {"deep": "a b"}]})
+    assert weights.read_weights(path)[1]["paper"] == ["人脸", {"deep": "a b"}]
 
 
 def test_newest_whole_checkpoint_wins_and_old_ones_go(tmp_path):

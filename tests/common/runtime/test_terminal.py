@@ -12,7 +12,7 @@ from tqdm import tqdm
 from common.errors import UserError
 from common.imaging.io import write_image
 from common.runtime.commands import ROOT, one_line_errors
-from common.runtime.terminal import escaped, one_line
+from common.runtime.terminal import escaped
 
 RED, RIGHT_TO_LEFT = "\x1b[31m", "\u202e"
 
@@ -47,7 +47,6 @@ def test_an_error_is_one_line(capsys):
     with pytest.raises(SystemExit):
         command([])
     assert capsys.readouterr().err == "error: no image a\\nerror: forged\\r\\x1b[2Jb\n"
-    assert one_line(ValueError("a\nb")) == "a\\nb"
 
 
 def test_progress_bars_are_written_as_ever(monkeypatch):
