@@ -195,7 +195,7 @@ class ExportSettings(DeviceSettings):
     ".[export]"), or the parameters alone, as paddle.load and set_state_dict take them."""
 
 
-# Fields that may differ between a run and its resumption: none of them changes what a step computes.
+# Fields that may differ between a run and its resumption; that other data or devices make it another run is said.
 FREE_FIELDS = {
     *("data_dir", "run_dir", "device", "resume", "total_steps", "workers", "save_minutes", "preview_steps"),
     *("max_minutes", "on_nan", "preset", "to_static", "channels_last", "restart_schedule", "visualdl"),

@@ -27,6 +27,9 @@ from common.training.run_lock import RunLock
 from common.training.run_options import read_options, told_run_id
 from common.training.stats import read_stats, trim_stats
 
+# Of a process's settings those that results depend on.
+ROUNDING = ("threads", "transposes_are_views", "mkl_debug_cpu_type")
+
 
 class RunFolder:
     """The folder of one training run, which is locked as long as the run is open:
@@ -168,6 +171,11 @@ class RunFolder:
         unknown = [f"{key} {now[key]}" for key in checked if key not in before]
         if unknown:
             print(f"note: {self.path / 'options.json'} does not tell {', '.join(unknown)}: taken as they are now")
+        process = settings()
+        other = [key for key in ROUNDING if before.get(key, process[key]) != process[key]]
+        if other and self.writes:
+            told = ", ".join(f"{key} was {before[key]}, is {process[key]}" for key in other)
+            print(f"note: {told}: from here on not exactly as if the run had not stopped")
         if before.get("preset") != now["preset"]:
             print(f"note: the run was started with the preset {before.get('preset')}, this is {now['preset']}")
 
@@ -231,7 +239,9 @@ class RunFolder:
             UserError: the disk is full; or the folder is not the one that the run began in, and it is saved elsewhere.
         """
         self._require(networks, optimizers, progress)
-        with self._full_disk_is_told("the checkpoint before this one is whole"):
+        before = checkpoint_state.newest_state(self.checkpoints)
+        left = f"{before} is whole, and the same command goes on from it" if before else "nothing was saved before"
+        with self._full_disk_is_told(left):
             # The curves first: killed after its last checkpoint a run is complete, and does not go on.
             curves.write_curves(self.path / "curves.png", read_stats(self.path))
             gc.collect()  # the parts of a drawing hold one another, some megabytes for each

@@ -536,6 +536,18 @@ def test_a_checkpoint_of_another_device_is_taken_and_said_to_be_inexact(tmp_path
     assert run.step == 30 and "by gpu, paddlepaddle 2.6.2, those to come by cpu" in told and "not exactly" in told
 
 
+def test_other_threads_are_said_to_be_inexact(tmp_path, capsys):
+    work(new_run(tmp_path, total_steps=1))
+    options = json.loads((tmp_path / "options.json").read_text())
+    new_run(tmp_path, total_steps=1)
+    assert "not exactly" not in capsys.readouterr().out
+    changed = options | {"threads": options["threads"] + 7, "freed_memory_kept": not options["freed_memory_kept"]}
+    (tmp_path / "options.json").write_text(json.dumps(changed))
+    new_run(tmp_path, total_steps=1)
+    told = f"note: threads was {changed['threads']}, is {options['threads']}: from here on not exactly"
+    assert told in capsys.readouterr().out
+
+
 @pytest.mark.medium
 def test_a_full_disk_is_one_line_and_the_checkpoint_before_stays(tmp_path):
     """The limit on file size makes the operating system refuse the write half way, as a full disk does."""
@@ -558,7 +570,7 @@ def test_a_full_disk_is_one_line_and_the_checkpoint_before_stays(tmp_path):
         finally:
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert "the checkpoint before this one is whole" in (tmp_path / "told").read_text()
+    assert "step_0000002 is whole, and the same command" in (tmp_path / "told").read_text()
     assert checkpoint_state.newest_state(tmp_path / "checkpoints").name == "step_0000002"
     run = new_run(tmp_path, width=64)
     assert run.step == 2
