@@ -7,8 +7,8 @@ import re
 import sys
 from collections.abc import Iterator
 
-# C0 and C1 controls but tab and line feed, and what turns the direction of writing.
-CONTROL = "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]"
+# C0 and C1 controls but tab and line feed, what turns the direction of writing, and bytes of a name that are no text.
+CONTROL = "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 PROGRESS_BAR = re.compile("\r?\n*(\x1b\\[A)*")  # a whole write of tqdm's, between the bars of two loops
 KEPT = re.compile(f"(\\A\r|\r?\n|\r\\Z)|{CONTROL}")
 KEPT_ON_A_TERMINAL = re.compile(f"(\\A\r|\r?\n|\r\\Z|\x1b\\[[\\d;]*m)|{CONTROL}")  # colours of the help texts too

@@ -25,6 +25,7 @@ RED, RIGHT_TO_LEFT = "\x1b[31m", "\u202e"
         (f"{RED}x", "\\x1b[31mx"),
         ("x\x07\x9b2J", "x\\x07\\x9b2J"),
         (f"{RIGHT_TO_LEFT}gnp.exe", "\\u202egnp.exe"),
+        ("\udcff\udc80.png", "\\udcff\\udc80.png"),
         ("x\rerror: forged", "x\\rerror: forged"),
         ("\r 10%|#", "\r 10%|#"),
         ("\n\n\x1b[A\x1b[A", "\n\n\x1b[A\x1b[A"),
