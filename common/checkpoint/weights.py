@@ -7,16 +7,17 @@ optimiser state is keyed by generated names, which change with the order of cons
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from common import __version__
 from common.checkpoint.atomic import replace_whole
 from common.checkpoint.paddle_files import NOTE, SUFFIX, noted_file, read_paddle_files
+from common.checkpoint.safetensors_files import read_safetensors, texts_in
 from common.checkpoint.state import newest_state
 from common.checkpoint.tensors import load_network, named_tensors
 from common.errors import UserError, first_line
@@ -25,8 +26,6 @@ from common.runtime.device import paddle
 from common.runtime.strict_json import json_text
 from common.runtime.terminal import escaped
 
-HEADER_BYTES = 100_000_000  # of a safetensors file, its own limit
-SPARSE = 8  # a file with less than an eighth of its bytes on the disk claims more than it holds
 MAX_DIMENSION = 65_536  # and pixels of a side, and layers: of no network is any number larger
 SMALL_NETWORK = 10_000_000  # numbers, that any file may ask for: its errors are then told by name
 OWN_TEXTS = {".json", ".jsonl"}  # suffixes of what a run notes
@@ -108,39 +107,20 @@ def read_weights(path: str | Path) -> tuple[dict[str, np.ndarray], dict]:
 
 def _read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict]:
     try:
-        taken = path.stat()
-        if 0 < 512 * getattr(taken, "st_blocks", 0) < taken.st_size / SPARSE:  # some network drives tell 0
-            raise ValueError("a file that is mostly a hole")
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if length > HEADER_BYTES:
-                raise ValueError("header too long")
-            header = json.loads(file.read(length))
-        tensors = load_file(path)
+        tensors, described = read_safetensors(path)
     except Exception:  # what is none can raise anything
         raise UserError(_no_safetensors(path)) from None
     try:
-        metadata = json.loads(header["__metadata__"]["metadata"])
+        metadata = json.loads(described["metadata"])
         if not isinstance(metadata, dict):
             raise ValueError("no table")
-        if any("\n" in text or escaped(text) != text for text in _texts(metadata)):
-            raise UserError(f"{path} describes its network with control characters: it is not of this suite")
     except (KeyError, TypeError, ValueError, RecursionError):
         if any("/" in key for key in tensors):  # an optimiser's
             raise UserError(_is_a_checkpoint(path, path.parent)) from None
         raise UserError(f"{path} was not written by this suite: it carries no description of its network") from None
+    if any("\n" in text or escaped(text) != text for text in texts_in(metadata)):
+        raise UserError(f"{path} describes its network with control characters: it is not of this suite")
     return tensors, metadata
-
-
-def _texts(value) -> Iterator[str]:
-    """The texts in a JSON value, however deep."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        yield from _texts([*value, *value.values()])
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _texts(inner)
 
 
 def weights_file(path: str | Path) -> Path:
