@@ -14,16 +14,18 @@ MASK_COLOUR = (230, 30, 90)  # which no background has
 RANKED_BY = "hole_psnr_db"
 
 PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>{title}</title>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
 <style>
-body {{ font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 1200px; padding: 0 1em; color: #222 }}
+body {{ font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 1200px; padding: 0 1em; color: #222;
+  overflow-wrap: anywhere }}
 table {{ border-collapse: collapse; font-size: 13px }}
-div.wide {{ overflow-x: auto }}
-th, td {{ padding: 3px 9px; text-align: right; border-bottom: 1px solid #ddd }}
+div.wide {{ overflow: auto; max-height: 90vh }}
+th, td {{ padding: 3px 9px; text-align: right; border-bottom: 1px solid #ddd; overflow-wrap: normal }}
 th:first-child, td:first-child {{ text-align: left; white-space: nowrap }}
 table.sortable th {{ cursor: pointer; background: #f3f3f3; position: sticky; top: 0 }}
 div.images {{ display: flex; flex-wrap: wrap; gap: 14px }}
-figure {{ margin: 0 }} figcaption {{ font-size: 12px; color: #555 }} img {{ display: block }}
+figure {{ margin: 0; max-width: 100% }} figcaption {{ font-size: 12px; color: #555 }}
+img {{ display: block; max-width: 100% }}
 </style>
 <h1>{title}</h1><p>{about}</p>
 <div class="wide">{summary}</div>
@@ -32,7 +34,7 @@ figure {{ margin: 0 }} figcaption {{ font-size: 12px; color: #555 }} img {{ disp
 <div class="images">{worst}</div>
 <h2>Best {count}</h2><div class="images">{best}</div>
 <h2>Every image</h2><p>Click a heading to sort.</p>
-{scores}
+<div class="wide">{scores}</div>
 <script>
 document.querySelectorAll("table.sortable th").forEach((head, column) => head.addEventListener("click", () => {{
   const body = head.closest("table").tBodies[0], up = head.dataset.up !== "1";
