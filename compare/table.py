@@ -22,10 +22,8 @@ from tqdm import tqdm
 
 from common.checkpoint.atomic import replace_whole
 from common.config import at_least
-from common.datasets.image_folder import announce
-from common.datasets.paired_images import open_photos
 from common.errors import UserError
-from common.evaluation import comparison, protocol
+from common.evaluation import comparison, protocol, results_folder
 from common.evaluation.network_cost import counted_macs
 from common.evaluation.perceptual_metrics import PerceptualMetrics
 from common.imaging.io import write_image
@@ -58,16 +56,20 @@ def run(options: Options) -> str:
         UserError: the data, weights, masks or results cannot be read.
     """
     at_least(options, limit=1, seed=0, image_px=32, search_steps=1)
-    metrics, files = PerceptualMetrics(options), photo.choose(options.papers, options.weights)
-    dataset = open_photos(options.data_dir, options.split, options.pairs)
-    announce(dataset, options.data_dir, f"{dataset.split} images")
+    folders, files = protocol.folder_names(options.mask), photo.choose(options.papers, options.weights)
+    for paper, file in files.items():  # before the work, like all that may be a mistake
+        photo.load(paper, file)
+    metrics, dataset = PerceptualMetrics(options), comparison.open_data(options)
+    images = comparison.open_images(dataset, options.image_px, options.crop, options.limit, options.seed)
+    sets = {kind: comparison.masked(images, kind) for kind in folders}
+    for kind, test in sets.items():
+        comparison.check(test, replace(options, results=own_results(options.results, folders[kind])))
     about = {"split": dataset.split, "data": str(options.data_dir), "weights": [str(file) for file in files.values()]}
     texts, results, shown = [], {}, []
-    for kind in dict.fromkeys(options.mask):
-        test = comparison.open_set(dataset, options.image_px, options.crop, kind, options.limit, options.seed)
-        result = about | score(test, files, options, metrics)
+    for kind, test in sets.items():
+        result = about | score(test, folders[kind], files, options, metrics)
         names = ("input", *result["rows"], "truth")
-        protocol.write(result, options.output / Path(kind).name, protocol.sheet(result, names), options.html)
+        protocol.write(result, options.output / folders[kind], protocol.sheet(result, names), options.html)
         texts.append(f"## {kind}\n\n{protocol.table(result, [], COLUMNS)}\n")
         results[kind] = {key: value for key, value in result.items() if key not in protocol.NOT_JSON}
         shown.append(protocol.sheet(result, names, ROWS_SHOWN))
@@ -78,9 +80,20 @@ def run(options: Options) -> str:
     return text
 
 
-def score(test: comparison.EvaluationSet, files: dict[str, Path], options: Options, metrics: PerceptualMetrics) -> dict:
-    """Completes one set by every method and scores all alike: `comparison.compare`, with costs in the rows."""
-    folder = options.output / Path(test.kind).name
+def own_results(folders: tuple[Path, ...], name: str) -> tuple[Path, ...]:
+    """Other methods' folders for one kind of masks: that of its name in each, or if there is none itself."""
+    return tuple(folder / name if (folder / name).is_dir() else folder for folder in folders)
+
+
+def score(
+    test: comparison.EvaluationSet, kind: str, files: dict[str, Path], options: Options, metrics: PerceptualMetrics
+) -> dict:
+    """Completes one set by every method and scores all alike: `comparison.compare`, with costs in the rows.
+
+    Args:
+        kind: what the folder of these masks is called.
+    """
+    folder = options.output / kind
     learned, classical, costs, notes = {}, {}, {}, []
     for paper, file in files.items():
         label = photo.LABELS.get(paper, paper)
@@ -94,10 +107,10 @@ def score(test: comparison.EvaluationSet, files: dict[str, Path], options: Optio
             classical[name], costs[name] = completions(place, {}, test, baseline_fill(method))
         except UserError as problem:
             notes.append(f"{name} left out: {problem}")
-    for results in options.results:
-        own = results / Path(test.kind).name
-        learned[results.resolve().name] = comparison.read_results(own if own.is_dir() else results, test)
-    inputs = options.write_inputs and options.write_inputs / Path(test.kind).name
+    for results, own in zip(options.results, own_results(options.results, kind), strict=True):
+        made = results_folder.read_results(own, test.names, test.images, test.masks)
+        learned[comparison.row_name(results, learned)] = made
+    inputs = options.write_inputs and options.write_inputs / kind
     rest = replace(options, results=(), write_inputs=inputs)
     result = comparison.compare(test, learned, rest, metrics, options.data_dir, classical)
     for name, cost in costs.items():
@@ -146,14 +159,15 @@ def completions(
             made = fill(test.images[part], test.masks[part], first)
             known["seconds"] += now() - start
             for n, image in enumerate(made, first):
-                write_image(folder / comparison.file_name(n), image)
+                write_image(folder / results_folder.file_name(n), image)
             known["images"] = first + len(made)
             replace_whole(note, lambda temporary: temporary.write_text(json_text(known, indent=1)))
             bar.update(len(made))
     if "size" not in known:
         known["size"] = measure()
         replace_whole(note, lambda temporary: temporary.write_text(json_text(known, indent=1)))
-    return comparison.read_results(folder, test), {"ms": 1000 * known["seconds"] / count, **known["size"]}
+    made = results_folder.read_results(folder, [""] * count, test.images, test.masks)
+    return made, {"ms": 1000 * known["seconds"] / count, **known["size"]}
 
 
 def on_cpu() -> bool:
@@ -208,9 +222,7 @@ def in_aligned_frames(images: np.ndarray) -> tuple[int, list[np.ndarray]]:
 
 def size(paper: str, file: Path, test: comparison.EvaluationSet, options: Options) -> dict[str, float]:
     """Millions of parameters of a network, and 10^9 MACs of all their calls for the set's first image."""
-    network = importlib.import_module(f"{paper}.infer").load(
-        file
-    )  # `photo.load` may compile it, which hides its layers
+    network = importlib.import_module(f"{paper}.infer").load(file)  # what `photo.load` compiles hides its layers
     blocks = (importlib.import_module(f"{paper}.model").ConvBlock,) if paper in BY_BLOCKS else ()
     with counted_macs(network, blocks) as macs:
         paper_fill(paper, network, options)(test.images[:1], test.masks[:1], 0)

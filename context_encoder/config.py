@@ -107,24 +107,10 @@ CPU = replace(
     preview_steps=400,
 )
 
-QUICK = replace(
-    CPU,
-    total_steps=800,
-    base_channels=20,
-    bottleneck=256,
-    decay_steps=600,
-    preview_steps=100,
-)
+QUICK = replace(CPU, total_steps=800, base_channels=20, bottleneck=256, decay_steps=600, preview_steps=100)
 
 TINY = replace(  # for tests: seconds
-    QUICK,
-    total_steps=6,
-    batch_size=4,
-    image_px=32,
-    overlap_px=2,
-    base_channels=8,
-    bottleneck=16,
-    decay_steps=2,
+    QUICK, total_steps=6, batch_size=4, image_px=32, overlap_px=2, base_channels=8, bottleneck=16, decay_steps=2
 )
 
 PRESETS = {

@@ -21,9 +21,6 @@ if __name__ == "__main__":  # --help and mistakes in the flags are answered befo
 
 import numpy as np
 
-from common.config import at_least
-from common.datasets.image_folder import announce
-from common.datasets.paired_images import open_photos
 from common.evaluation import comparison, image_metrics, protocol
 from common.evaluation.perceptual_metrics import PerceptualMetrics
 from common.imaging.transforms import from_network, to_network
@@ -55,15 +52,14 @@ def evaluate(options: Options) -> dict:
         JSON values: rows (method -> score name -> [mean, standard error]), hole set, SHA-256, counts; under
         "images" the arrays behind them: truth, masks and each method's completions.
     """
-    at_least(options, limit=1, seed=0)
     network, metrics = load(options.weights), PerceptualMetrics(options)
     if not options.disable_cpu_layers:
         network = faster(network)
     metadata = network.metadata
     kind = metadata["holes"] if options.mask == "own" else options.mask
-    dataset = open_photos(options.data_dir, options.split, options.pairs)
-    announce(dataset, options.data_dir, f"{dataset.split} images")
+    dataset = comparison.open_data(options)
     test = fixed_set(dataset, metadata, kind, options.limit, options.shapes_dir, options.seed)
+    comparison.check(test, options)
     images, masks = test.images, test.masks
     predicted = predict_all(network, images, masks)
     completed = {"ours": composite(images, predicted, masks)}
@@ -76,15 +72,7 @@ def evaluate(options: Options) -> dict:
             figures = [patch_scores(*each) for each in zip(images, done, patch, strict=True)]
             scores |= image_metrics.summarise(figures)
             result["per_image"][name] = [a | b for a, b in zip(result["per_image"][name], figures, strict=True)]
-    return {
-        "weights": str(options.weights),
-        "preset": metadata["preset"],
-        "steps": metadata["step"],
-        "data": str(options.data_dir),
-        "split": dataset.split,
-        "data_notes": dataset.notes,
-        **result,
-    }
+    return {"weights": str(options.weights), **comparison.facts(options, metadata, dataset), **result}
 
 
 def fixed_set(
@@ -162,16 +150,11 @@ def table(result: dict) -> str:
     return protocol.table(result, PUBLISHED, columns)
 
 
-def write(result: dict, folder: Path, html: bool = False) -> None:
-    """Writes scores.json, scores.csv and images.png, and scores.html if wanted."""
-    protocol.write(result, folder, protocol.sheet(result), html)
-
-
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
     """The command line."""
     options = read_evaluate(argv, __doc__)
-    protocol.run(options, evaluate, table, lambda result, folder: write(result, folder, options.html))
+    protocol.run(options, evaluate, table)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ import numpy as np
 
 from common import config, errors
 from common.datasets import image_folder, loader
-from common.evaluation import protocol
+from common.evaluation import comparison, protocol
 from common.imaging import grid, transforms
 from common.runtime import device, distributed, optim
 from common.training import gan_log, preparation, run
@@ -87,11 +87,11 @@ def train(cfg: Config) -> Path:
     """
     check(cfg)
     data_dir = preparation.begin(cfg, draw_images, "runs/drawn_faces")
-    images = evaluate.open_photos(data_dir, "train", cfg.pairs)
+    images = comparison.open_photos(data_dir, "train", cfg.pairs)
     image_folder.announce(images, data_dir, "training images")
     nets, optimizers = build(cfg)
     nets = preparation.prepare(nets, cfg)  # what changes the networks: CPU layers, AMP, sync batch norm, to_static
-    held_out = evaluate.open_photos(data_dir, "val", cfg.pairs)
+    held_out = comparison.open_photos(data_dir, "val", cfg.pairs)
     test = evaluate.fixed_set(held_out, metadata(nets, cfg), cfg.mask, VALIDATION_IMAGES, cfg.shapes_dir)
     validation = test.images, test.masks
     # Every image once an epoch, each with a hole of its own (D14). A last, smaller batch does not arise.
@@ -234,10 +234,10 @@ def main(argv: list[str] | None = None) -> Path:
     options = evaluate.Options(weights, data_dir, **final)
     result = evaluate.evaluate(options)
     print(evaluate.table(result))
-    evaluate.write(result, weights.parent)
+    protocol.write(result, weights.parent)
     gain = result["rows"]["ours"]["hole_psnr_db"][0] - result["rows"]["mean colour"]["hole_psnr_db"][0]
     print(f"\nhole PSNR above the mean colour: {gain:+.2f} dB; images: {weights.parent / 'images.png'}")
-    photo = evaluate.open_photos(data_dir, "test", cfg.pairs).path(0)
+    photo = comparison.open_photos(data_dir, "test", cfg.pairs).path(0)
     print(f"\nweights: {weights}\ncomplete an image, this one or your own, with")
     words = "--mask", "center", "--output", "completed.png"
     print(f"  {commands.example_command('context_encoder.infer', weights, photo, *words)}")

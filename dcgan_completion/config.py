@@ -73,23 +73,11 @@ CPU = replace(
 )
 
 QUICK = replace(
-    CPU,
-    total_steps=900,
-    batch_size=16,
-    base_channels=16,
-    decay_steps=400,
-    average_decay=0.995,
-    preview_steps=200,
+    CPU, total_steps=900, batch_size=16, base_channels=16, decay_steps=400, average_decay=0.995, preview_steps=200
 )
 
 TINY = replace(  # for tests: seconds
-    QUICK,
-    total_steps=4,
-    batch_size=4,
-    image_px=32,
-    base_channels=8,
-    z_channels=12,
-    decay_steps=2,
+    QUICK, total_steps=4, batch_size=4, image_px=32, base_channels=8, z_channels=12, decay_steps=2
 )
 
 PRESETS = {

@@ -22,9 +22,6 @@ import zlib
 
 import numpy as np
 
-from common.config import at_least
-from common.datasets.image_folder import announce
-from common.datasets.paired_images import open_photos
 from common.errors import UserError
 from common.evaluation import comparison, image_metrics, protocol
 from common.evaluation.perceptual_metrics import PerceptualMetrics
@@ -55,25 +52,26 @@ def evaluate(options: Options) -> dict:
         JSON values: facts of the weights, the search and the data; `kinds`: name -> `evaluation.scored` of that kind
         of masks. Under "images" in each of these the arrays behind them: truth, masks and each row's completions.
     """
-    at_least(options, limit=1, seed=0)
     scorable = [kind for kind in KINDS if kind not in ("full", LOWRES)]
+    protocol.folder_names(options.mask)
     for kind in options.mask or [""]:
         if kind not in scorable and not (kind and Path(kind).is_dir()):
-            raise UserError(f"there are no masks of the kind {kind!r} to score; choose from {', '.join(scorable)}")
+            choice = f"{', '.join(scorable)}, or name a folder"
+            raise UserError(f"there are no masks of the kind {kind!r} to score; choose from {choice}")
     nets, metrics = load(options.weights), PerceptualMetrics(options)
     if not options.disable_cpu_layers:
         nets = faster(nets)
     warn_of_gate(nets.metadata)
-    dataset = open_photos(options.data_dir, options.split, options.pairs)
-    announce(dataset, options.data_dir, f"{dataset.split} images")
-    centered = comparison.open_set(dataset, nets.px, nets.metadata["crop"], "center", options.limit, options.seed)
-    images = centered.images
+    dataset = comparison.open_data(options)
+    whole = comparison.open_images(dataset, nets.px, nets.metadata["crop"], options.limit, options.seed)
+    comparison.check(whole, options)
+    images = whole.images
     kinds = {}
     for kind in dict.fromkeys(options.mask):
         if kind in scorable:
-            test = comparison.with_masks(centered, fixed_masks(kind, len(images), nets.px, options.seed), kind)
+            test = comparison.with_masks(whole, fixed_masks(kind, len(images), nets.px, options.seed), kind)
         else:
-            test = comparison.with_folder(centered, Path(kind))
+            test = comparison.with_folder(whole, Path(kind))
         masks = test.masks
         found = search_images(nets, images, masks, options.search, options.seed, kind)
         made = from_network(found.generated)
@@ -85,12 +83,8 @@ def evaluate(options: Options) -> dict:
         kinds[kind]["images"]["G(z)"] = made
     return {
         "weights": str(options.weights),
-        "preset": nets.metadata.get("preset", ""),
-        "steps": nets.metadata.get("step", 0),
+        **comparison.facts(options, nets.metadata, dataset),
         "gate": nets.metadata.get("gate"),
-        "data": str(options.data_dir),
-        "split": dataset.split,
-        "data_notes": dataset.notes,
         "search": {"preset": options.preset, **vars(options.search), "seed": options.seed},
         "kinds": kinds,
     }
@@ -190,13 +184,12 @@ def sheet(result: dict, count: int = 8) -> np.ndarray:
     rows = []
     kinds = list(result["kinds"].values())
     total = len(kinds[0]["images"]["truth"])
+    names = [name for name in SHOWN if name == "input" or name in kinds[0]["images"]]  # --baselines may leave some out
     for at, n in enumerate(np.unique(np.linspace(0, total - 1, min(count, total)).astype(int))):
         images = kinds[at % len(kinds)]["images"]
-        shown = {**images, "input": images["truth"]}
-        row = [shown[name][n] for name in SHOWN]
-        row[0] = show_mask(images["truth"][n], images["masks"][n])
-        rows.append(row)
-    return grid(rows, list(SHOWN), cell_px=96)
+        shown = [images[name][n] for name in names[1:]]
+        rows.append([show_mask(images["truth"][n], images["masks"][n]), *shown])
+    return grid(rows, names, cell_px=96)
 
 
 def write(result: dict, folder: Path, html: bool = False) -> None:
@@ -204,9 +197,9 @@ def write(result: dict, folder: Path, html: bool = False) -> None:
     kinds = result["kinds"]
     plain = {kind: {k: v for k, v in kinds[kind].items() if k not in protocol.NOT_JSON} for kind in kinds}
     protocol.write({**result, "kinds": plain}, folder, sheet(result))
-    for kind, scored in kinds.items():
-        shown = protocol.sheet(scored, SHOWN)
-        protocol.write({**scored, "weights": result["weights"]}, folder / Path(kind).name, shown, html)
+    for kind, name in protocol.folder_names(kinds).items():
+        shown = protocol.sheet(kinds[kind], SHOWN)
+        protocol.write({**kinds[kind], "weights": result["weights"]}, folder / name, shown, html)
 
 
 @one_line_errors

@@ -59,12 +59,7 @@ def strip(
 
 
 def animation(
-    path: str | Path,
-    image: np.ndarray,
-    mask: np.ndarray,
-    frames: np.ndarray,
-    steps: list[int],
-    milliseconds: int = 120,
+    path: str | Path, image: np.ndarray, mask: np.ndarray, frames: np.ndarray, steps: list[int], milliseconds: int = 120
 ) -> None:
     """Writes a GIF that repeats for ever: G(z) beside the completed image, one row for each image.
 

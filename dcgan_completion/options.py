@@ -103,7 +103,7 @@ def read_infer(argv: list[str] | None, description: str) -> InferOptions:
 
 
 def read_evaluate(argv: list[str] | None, description: str) -> EvaluateOptions:
-    return parse_search(EvaluateOptions, argv, "python -m dcgan_completion.evaluate", description)
+    return parse_search(EvaluateOptions, argv, "python -m dcgan_completion.evaluate", description, limit=1)
 
 
 def read_convert(argv: list[str] | None, description: str) -> ConvertOptions:

@@ -15,12 +15,7 @@ from tqdm import tqdm
 
 from common.imaging.transforms import from_network
 from common.runtime.optim import frozen
-from dcgan_completion.losses import (
-    contextual_loss,
-    importance_weights,
-    lowres_loss,
-    perceptual_loss,
-)
+from dcgan_completion.losses import contextual_loss, importance_weights, lowres_loss, perceptual_loss
 from dcgan_completion.search_settings import Settings, check
 
 import paddle

@@ -128,14 +128,7 @@ CPU = replace(
 )
 
 QUICK = replace(
-    CPU,
-    total_steps=600,
-    image_px=64,
-    beta2=0.99,
-    warmup_steps=100,
-    decay_steps=450,
-    plain_steps=500,
-    preview_steps=100,
+    CPU, total_steps=600, image_px=64, beta2=0.99, warmup_steps=100, decay_steps=450, plain_steps=500, preview_steps=100
 )
 
 TINY = replace(  # for tests: seconds

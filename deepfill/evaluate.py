@@ -26,9 +26,6 @@ import zlib
 
 import numpy as np
 
-from common.config import at_least
-from common.datasets.image_folder import announce
-from common.datasets.paired_images import open_photos
 from common.errors import UserError
 from common.evaluation import comparison, protocol
 from common.evaluation.perceptual_metrics import PerceptualMetrics
@@ -61,14 +58,13 @@ def evaluate(options: Options) -> dict:
         JSON values: rows (method -> score name -> [mean, standard error]), hole set, SHA-256, counts; under
         "images" the arrays behind them: truth, masks and each method's completions.
     """
-    at_least(options, limit=1, seed=0)
     networks, metrics = load_all(options.weights), PerceptualMetrics(options)
     if not options.disable_cpu_layers:
         networks = {name: faster(network) for name, network in networks.items()}
     metadata = next(iter(networks.values())).metadata
-    dataset = open_photos(options.data_dir, options.split, options.pairs)
-    announce(dataset, options.data_dir, f"{dataset.split} images")
+    dataset = comparison.open_data(options)
     test = fixed_set(dataset, metadata, options.mask, options.limit, options.seed)
+    comparison.check(test, options)
     images, masks = test.images, test.masks
     both = {name: complete_all(network, images, masks) for name, network in networks.items()}
     completed, columns = {name: refined for name, (_, refined) in both.items()}, list(networks)
@@ -80,12 +76,8 @@ def evaluate(options: Options) -> dict:
             columns.append("sketched")
     return {
         "weights": [str(path) for path in options.weights],
-        "preset": metadata["preset"],
-        "steps": metadata["step"],
+        **comparison.facts(options, metadata, dataset),
         "columns": ["input", "Telea", *columns, "truth"],
-        "data": str(options.data_dir),
-        "split": dataset.split,
-        "data_notes": dataset.notes,
         **comparison.compare(test, completed, options, metrics, options.data_dir),
     }
 
@@ -120,7 +112,7 @@ def fixed_set(dataset, metadata: dict, kind: str, limit: int, seed: int = 0) -> 
     side = metadata["image_px"]
     if kind != OFFICIAL:
         return comparison.open_set(dataset, side, metadata["crop"], kind, limit, seed)
-    test = comparison.open_set(dataset, side, metadata["crop"], "center", limit, seed)
+    test = comparison.open_images(dataset, side, metadata["crop"], limit, seed)
     words = [zlib.crc32(kind.encode()), seed]
     masks = [KINDS[kind](side, side, np.random.default_rng([*words, n, side])) for n in range(len(test.images))]
     return comparison.with_masks(test, np.stack(masks), kind)
@@ -157,16 +149,11 @@ def table(result: dict) -> str:
     return protocol.table(result, PUBLISHED)
 
 
-def write(result: dict, folder: Path, html: bool = False) -> None:
-    """Writes scores.json, scores.csv and images.png, and scores.html if wanted."""
-    protocol.write(result, folder, protocol.sheet(result, result["columns"]), html)
-
-
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
     """The command line."""
     options = read_evaluate(argv, __doc__)
-    protocol.run(options, evaluate, table, lambda result, folder: write(result, folder, options.html))
+    protocol.run(options, evaluate, table)
 
 
 if __name__ == "__main__":

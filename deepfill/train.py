@@ -23,7 +23,7 @@ import numpy as np
 
 from common import config, errors
 from common.datasets import image_folder, loader
-from common.evaluation import protocol
+from common.evaluation import comparison, protocol
 from common.imaging import grid, transforms
 from common.runtime import device, distributed, optim
 from common.training import gan_log, preparation, run
@@ -92,12 +92,12 @@ def train(cfg: Config) -> Path:
     """
     check(cfg)
     data_dir = preparation.begin(cfg, draw_images, "runs/drawn_faces")
-    images = evaluate.open_photos(data_dir, "train", cfg.pairs)
+    images = comparison.open_photos(data_dir, "train", cfg.pairs)
     image_folder.announce(images, data_dir, "training images")
     nets, optimizers = build(cfg)
     nets = preparation.prepare(nets, cfg)  # what changes the networks: CPU layers, AMP, sync batch norm, to_static
     known = metadata(nets, cfg)
-    held_out = evaluate.open_photos(data_dir, "val", cfg.pairs)
+    held_out = comparison.open_photos(data_dir, "val", cfg.pairs)
     validation = protocol.fixed_set(held_out, cfg.image_px, cfg.crop, "freeform", VALIDATION_IMAGES)
     batches = loader.Batches(len(images), sample_maker(images, cfg), cfg.batch_size, cfg.seed, cfg.workers, images.name)
     with run.Run(cfg, "deepfill", nets, optimizers) as training:
@@ -240,10 +240,10 @@ def main(argv: list[str] | None = None) -> Path:
         evaluate.Options((weights,), data_dir, limit=FINAL_IMAGES, baselines="fast", pairs=cfg.pairs)
     )
     print(evaluate.table(result))
-    evaluate.write(result, weights.parent)
+    protocol.write(result, weights.parent)
     gain = result["rows"]["ours"]["hole_psnr_db"][0] - result["rows"]["Telea"]["hole_psnr_db"][0]
     print(f"\nhole PSNR above Telea: {gain:+.2f} dB; images: {weights.parent / 'images.png'}")
-    photo = evaluate.open_photos(data_dir, "test", cfg.pairs).path(0)
+    photo = comparison.open_photos(data_dir, "test", cfg.pairs).path(0)
     print(f"\nweights: {weights}\ncomplete an image, this one or your own, with")
     words = "--mask", "freeform", "--output", "completed.png"
     print(f"  {commands.example_command('deepfill.infer', weights, photo, *words)}")

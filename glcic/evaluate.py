@@ -21,9 +21,6 @@ if __name__ == "__main__":  # --help and mistakes in the flags are answered befo
 
 import numpy as np
 
-from common.config import at_least
-from common.datasets.image_folder import announce
-from common.datasets.paired_images import open_photos
 from common.evaluation import comparison, protocol
 from common.evaluation.perceptual_metrics import PerceptualMetrics
 from common.imaging.transforms import from_network, to_network
@@ -35,17 +32,10 @@ import paddle
 BATCH = 16
 
 # What others report, for orientation; none is comparable with a row of ours.
+MMAGIC = "256 px, 500k steps, 8 GPUs, random square holes"
 PUBLISHED = [
-    (
-        "MMagic, Places365",
-        "hole L1 11.164 %, PSNR 23.152 dB, SSIM 0.862",
-        "256 px, 500k steps, 8 GPUs, random square holes",
-    ),
-    (
-        "MMagic, CelebA-HQ",
-        "hole L1 6.678 %, PSNR 26.780 dB, SSIM 0.904",
-        "256 px, 500k steps, 8 GPUs, random square holes",
-    ),
+    ("MMagic, Places365", "hole L1 11.164 %, PSNR 23.152 dB, SSIM 0.862", MMAGIC),
+    ("MMagic, CelebA-HQ", "hole L1 6.678 %, PSNR 26.780 dB, SSIM 0.904", MMAGIC),
     ("the paper", "77.0 % of completed faces judged real", "a user study; it has no table of PSNR or SSIM"),
 ]
 
@@ -58,24 +48,19 @@ def evaluate(options: Options) -> dict:
     Returns:
         JSON values: what was scored, and `comparison.compare`, which says more.
     """
-    at_least(options, limit=1, seed=0)
     network, metrics = load(options.weights), PerceptualMetrics(options)
     if not options.disable_cpu_layers:
         network = faster(network)
     metadata = network.metadata
-    dataset = open_photos(options.data_dir, options.split, options.pairs)
-    announce(dataset, options.data_dir, f"{dataset.split} images")
+    dataset = comparison.open_data(options)
     test = comparison.open_set(
         dataset, metadata["image_px"], metadata["crop"], options.mask, options.limit, options.seed
     )
+    comparison.check(test, options)
     completed = {"ours": complete_all(network, test.images, test.masks)}
     return {
         "weights": str(options.weights),
-        "preset": metadata["preset"],
-        "steps": metadata["step"],
-        "data": str(options.data_dir),
-        "split": dataset.split,
-        "data_notes": dataset.notes,
+        **comparison.facts(options, metadata, dataset),
         **comparison.compare(test, completed, options, metrics, options.data_dir),
     }
 
@@ -109,10 +94,7 @@ def complete_all(network, images: np.ndarray, masks: np.ndarray) -> np.ndarray:
 def main(argv: list[str] | None = None) -> None:
     """The command line."""
     options = read_evaluate(argv, __doc__)
-    protocol.run(
-        options, evaluate, lambda result: protocol.table(result, PUBLISHED),
-        lambda result, folder: protocol.write(result, folder, protocol.sheet(result), options.html),
-    )  # fmt: skip
+    protocol.run(options, evaluate, lambda result: protocol.table(result, PUBLISHED))
 
 
 if __name__ == "__main__":

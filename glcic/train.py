@@ -263,7 +263,7 @@ def main(argv: list[str] | None = None) -> Path:
         evaluate.Options(weights, data_dir, limit=FINAL_IMAGES, baselines="fast", pairs=cfg.pairs)
     )
     print(protocol.table(result, evaluate.PUBLISHED))
-    protocol.write(result, weights.parent, protocol.sheet(result))
+    protocol.write(result, weights.parent)
     gain = result["rows"]["ours"]["hole_psnr_db"][0] - result["rows"]["mean colour"]["hole_psnr_db"][0]
     print(f"\nhole PSNR above the mean colour: {gain:+.2f} dB; images: {weights.parent / 'images.png'}")
     photo = paired_images.open_photos(data_dir, "test", cfg.pairs).path(0)

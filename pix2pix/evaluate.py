@@ -25,7 +25,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common.config import at_least
 from common.datasets.image_folder import announce, open_images, readable
 from common.datasets.paired_images import (
     CLASSES,
@@ -135,8 +134,8 @@ def add_perceptual(rows: dict, metrics: PerceptualMetrics, photos: dict[str, lis
         raise UserError("perceptual metrics compare images of one size; these pairs have several")
     made = {name: np.stack(images) for name, images in photos.items()}
     truth = made.pop("truth")
-    for name, images in made.items():
-        for scores, more in zip(rows[name].nearness, metrics.of_images(truth, images), strict=True):
+    for name, found in metrics.of_images(truth, made).items():
+        for scores, more in zip(rows[name].nearness, found, strict=True):
             scores |= more
     others = [encoding.as_pair(item, "label-to-photo")[1] for _, item in readable(data, len(truth), "pair")]
     enough = len(others) == len(truth) and {image.shape for image in others} == {truth.shape[1:]}
@@ -160,7 +159,6 @@ def evaluate(options: Options, segment: Callable[[np.ndarray], np.ndarray] | Non
     Returns:
         JSON values: rows (name -> score name -> value), what was scored; under "images" arrays for `sheet`.
     """
-    at_least(options, limit=1, seed=0)
     networks, metrics = load_all(options.weights), PerceptualMetrics(options)
     if not options.disable_cpu_layers:
         networks = {name: faster(network, options.statistics) for name, network in networks.items()}

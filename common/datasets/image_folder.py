@@ -21,7 +21,7 @@ class ImageFolder:
 
     Folders named like splits are these splits (see `splits.divide`); what is missing is taken from train by number:
     every twentieth image in path order for test, the one before it for val. Fewer than 20 images are all of them at
-    once, and `split` is then "unsplit".
+    once, and `split` is then "unsplit". The split "all" has every image.
 
     Attributes:
         notes: lines on which images are what, and on what was passed over.
@@ -34,9 +34,9 @@ class ImageFolder:
         self.folder = Path(data_dir)
         seen = survey(self.folder)
         division = divide(seen.images, self.folder)
-        self.paths = division.items.get(split, [])
+        self.paths = {**division.items, "all": seen.images}.get(split, [])
         self.split = division.name(split)
-        self.notes = [line for line in (division.note, seen.note()) if line]
+        self.notes = [line for line in (division.note * (split != "all"), seen.note()) if line]
         if not seen.images:
             raise UserError(nothing_in(self.folder, seen.note()))
         if not self.paths:

@@ -1,21 +1,20 @@
 """One evaluation set, completed by networks, by baselines and by whoever left results in a folder, and scored alike."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from common.datasets.image_folder import announce
+from common.datasets.celeba import find_celeba
+from common.datasets.image_folder import ImageFolder, announce
 from common.datasets.paired_images import open_photos
-from common.errors import UserError
-from common.evaluation import linear_floors, protocol
+from common.errors import UserError, first_few
+from common.evaluation import linear_floors, protocol, results_folder
 from common.evaluation.mask_files import masks_from_folder
 from common.evaluation.options import ScoringSettings
 from common.evaluation.perceptual_metrics import PerceptualMetrics
-from common.imaging.folders import find_images
-from common.imaging.io import read_image, write_image
 from common.imaging.transforms import Crop
 from common.masks import benchmark_sets
 from common.masks.irregular import Shapes
@@ -53,12 +52,22 @@ def open_set(
     Raises:
         UserError: no image can be read, or there are no masks of that kind.
     """
-    named = list(protocol.cut_each(dataset, side_px, crop, limit))
-    names, images = [name for name, _ in named], np.stack([image for _, image in named])
-    test = EvaluationSet(names, images, np.zeros(images.shape[:3], bool), kind, seed, crop)
+    return masked(open_images(dataset, side_px, crop, limit, seed), kind, shapes)
+
+
+def open_images(dataset, side_px: int, crop: Crop, limit: int, seed: int = 0) -> EvaluationSet:
+    """The first `limit` readable images of a set, nothing missing in them yet."""
+    names, images = zip(*protocol.cut_each(dataset, side_px, crop, limit), strict=True)
+    return EvaluationSet([*names], np.stack(images), np.zeros((len(images), side_px, side_px), bool), "", seed, crop)
+
+
+def masked(test: EvaluationSet, kind: str, shapes: Shapes | None = None) -> EvaluationSet:
+    """The set with numbered masks of a kind, or with those of a folder."""
     if kind not in benchmark_sets.KINDS and Path(kind).is_dir():
         return with_folder(test, Path(kind))
-    return with_masks(test, benchmark_sets.evaluation_masks(kind, len(images), side_px, side_px, seed, shapes)[0], kind)
+    side = test.images.shape[1]
+    masks, _ = benchmark_sets.evaluation_masks(kind, len(test.images), side, side, test.seed, shapes)
+    return with_masks(test, masks, kind)
 
 
 def with_folder(test: EvaluationSet, folder: Path) -> EvaluationSet:
@@ -72,6 +81,39 @@ def with_folder(test: EvaluationSet, folder: Path) -> EvaluationSet:
 def with_masks(test: EvaluationSet, masks: np.ndarray, kind: str) -> EvaluationSet:
     """The set with a paper's own masks."""
     return replace(test, masks=masks, kind=kind, note="")
+
+
+def open_data(options: ScoringSettings):
+    """The images to score, announced."""
+    dataset = open_photos(options.data_dir, options.split, options.pairs)
+    announce(dataset, options.data_dir, f"{dataset.split} images")
+    return dataset
+
+
+def facts(options: ScoringSettings, metadata: dict, dataset) -> dict:
+    """What a result says of the weights and the data, as JSON values."""
+    return {
+        "preset": metadata.get("preset", ""),
+        "steps": metadata.get("step", 0),
+        "data": str(options.data_dir),
+        "split": dataset.split,
+        "data_notes": dataset.notes,
+    }
+
+
+def check(test: EvaluationSet, options: ScoringSettings) -> None:
+    """Reads the folders of results and looks at that of references, before the work, which may take long.
+
+    Raises:
+        UserError: as `results_folder.read_results`, or there are no references.
+    """
+    for folder in options.results:
+        unused = results_folder.find_results(folder, test.names)[1]
+        if unused:
+            print(f"note: {len(unused)} images in {folder} are not of this set: {first_few([p.name for p in unused])}")
+        results_folder.read_results(folder, test.names, test.images, test.masks)
+    if options.references:
+        announce(open_references(options.references), options.references, "references")
 
 
 def compare(
@@ -93,9 +135,10 @@ def compare(
     """
     rows = dict(completed)
     if options.write_inputs:
-        write_inputs(test, options.write_inputs)
+        results_folder.write_inputs(test.images, test.masks, options.write_inputs)
     for folder in options.results:
-        rows[_row_name(folder, rows)] = read_results(folder, test)
+        made = results_folder.read_results(folder, test.names, test.images, test.masks)
+        rows[row_name(folder, rows)] = made
     baselines, notes = dict(classical or {}), []
     if classical is None:
         baselines, notes = protocol.complete_with_baselines(test.images, test.masks, options.baselines)
@@ -110,10 +153,24 @@ def compare(
     return result | {"names": test.names, "learned": [*completed], "baselines": [*baselines], "masks_note": test.note}
 
 
+def row_name(folder: Path, rows: Iterable[str]) -> str:
+    """What the row of a folder of results is called: as the folder; by its whole path, if a row is called so."""
+    name = folder.resolve().name
+    return str(folder) if name in {*rows, *protocol.FAST, *protocol.SLOW} else name
+
+
+def open_references(folder: Path):
+    """The training images of CelebA, all images of any other folder or zip."""
+    if not folder.exists():
+        raise UserError(f"there is no folder of references {folder}")
+    if find_celeba(folder):
+        return open_photos(folder, "train", False)
+    return ImageFolder(folder, "all")
+
+
 def reference_images(options: ScoringSettings, test: EvaluationSet) -> Iterator[np.ndarray]:
     """Streams the reference images, cropped as the set is."""
-    dataset = open_photos(options.references, "train", False)
-    announce(dataset, options.references, "references")
+    dataset = open_references(options.references)
     return (image for _, image in protocol.cut_each(dataset, test.images.shape[1], test.crop, len(dataset)))
 
 
@@ -133,76 +190,3 @@ def linear_baselines(test: EvaluationSet, data_dir: Path, options: ScoringSettin
         ridge = linear_floors.Ridge(train, held_out, test.masks[0])
         found["ridge regression"] = np.stack([ridge.complete(image) for image in test.images])
     return found
-
-
-# ---- other methods' results
-
-
-def file_name(index: int) -> str:
-    return f"{index:05}.png"
-
-
-def write_inputs(test: EvaluationSet, folder: Path) -> None:
-    """Writes images/00000.png …, masks/ (white is missing) and masked/ (the mask grey), for other methods to read."""
-    try:
-        for part in ("images", "masks", "masked"):
-            (folder / part).mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise UserError(f"cannot write to {folder}: {problem.strerror or problem}") from None
-    for n, (image, mask) in enumerate(zip(test.images, test.masks, strict=True)):
-        write_image(folder / "images" / file_name(n), image)
-        write_image(folder / "masks" / file_name(n), np.repeat(mask[..., None], 3, 2).astype(np.uint8) * 255)
-        write_image(folder / "masked" / file_name(n), np.where(mask[..., None], np.uint8(128), image))
-    print(f"written: {len(test.images)} images, masks and masked images to {folder}; name results as they are named")
-
-
-def read_results(folder: Path, test: EvaluationSet) -> np.ndarray:
-    """Completions from a folder, uint8 [N, side, side, 3], known pixels set to the originals.
-
-    A result has the number of its image (00000.png, any suffix) or the name of the image; grey ones are read as RGB.
-
-    Raises:
-        UserError: results are missing, there are two for an image, they are corrupt, or their sizes differ; all such
-            are listed.
-    """
-    if not folder.is_dir():
-        raise UserError(f"there is no folder of results {folder}")
-    found: dict[str, list[Path]] = {}
-    for path in find_images(folder):
-        found.setdefault(path.stem, []).append(path)
-    chosen, problems = [], []
-    for n, name in enumerate(test.names):
-        stems = [Path(file_name(n)).stem, *([Path(name).stem] if name else [])]
-        files = next((found[stem] for stem in stems if stem in found), [])
-        if len(files) != 1:
-            problems.append(f"{stems[0]} {'has ' + str(len(files)) + ' files' if files else 'is missing'}")
-        chosen.append(files[0] if files else None)
-    _raise_listed(folder, problems)
-    results = []
-    for path, image, mask in zip(chosen, test.images, test.masks, strict=True):
-        try:
-            result = read_image(path)
-        except UserError as problem:
-            problems.append(str(problem))
-            continue
-        if result.shape == image.shape:
-            results.append(np.where(mask[..., None], result, image))
-        else:
-            height, width = image.shape[:2]
-            problems.append(f"{path.name} has {result.shape[1]} x {result.shape[0]} px, not {width} x {height}")
-    _raise_listed(folder, problems)
-    return np.stack(results)
-
-
-def _raise_listed(folder: Path, problems: list[str]) -> None:
-    if problems:
-        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
-        raise UserError(
-            f"{len(problems)} results in {folder} cannot be scored: {', '.join(problems[:5])}{more}; "
-            "--write-inputs writes the images, masks and names of this set"
-        )
-
-
-def _row_name(folder: Path, rows: dict) -> str:
-    name = folder.resolve().name
-    return name if name not in rows else str(folder)

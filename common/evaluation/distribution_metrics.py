@@ -112,7 +112,7 @@ def kid(real: FeatureSet, made: FeatureSet, seed: int = 0) -> tuple[float, float
         raise UserError(
             f"KID needs at least {KID_MIN_IMAGES} images to say anything, there are {fewest}; score more of them"
         )
-    size = min(SUBSET_SIZE, fewest // 2)
+    size = min(SUBSET_SIZE, max(2, fewest // 2))  # of one image there is no pair to compare
     subsets = subset_distances(a, b, size, np.random.default_rng(seed))
     value = squared_mmd(a, b) if max(len(a), len(b)) <= WHOLE else subsets.mean()
     return float(value), float(subsets.std(ddof=1) * math.sqrt(size / (fewest - size)))

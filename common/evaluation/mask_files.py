@@ -33,7 +33,8 @@ def masks_from_folder(folder: Path, names: list[str], side_px: int, crop: Crop, 
         raise UserError(f"there is no mask file in the folder {folder}")
     matched = match_masks([PurePath(name) for name in names], files) if all(names) else {}
     own = [matched.get(PurePath(name)) for name in names]
-    if own and all(isinstance(mask, PurePath) for mask in own):
+    named = sum(isinstance(mask, PurePath) for mask in own)
+    if own and named == len(own):
         masks = [_fit(read_mask(folder / mask), side_px, crop) for mask in own]
         bad = [name for name, mask in zip(names, masks, strict=True) if not mask.any() or mask.all()]
         if bad:
@@ -57,6 +58,8 @@ def masks_from_folder(folder: Path, names: list[str], side_px: int, crop: Crop, 
     note = f"masks: {found} of {len(files)} files in {folder}, in an order drawn with seed {seed}"
     if found < len(names):
         note += f", taken again for the other {len(names) - found} images"
+    if named:
+        note += f"; only {named} of {len(names)} images have a file of their own name, which all would need to get it"
     return np.stack([masks[n % found] for n in range(len(names))]), note
 
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from common.config import EvaluateSettings
+from common.config import EvaluateSettings, at_least
+from common.errors import UserError
 
 Resize = Literal["clean", "legacy"]
 
@@ -37,7 +38,8 @@ class ScoringSettings(MetricOptions, EvaluateSettings):
     write_inputs: Path | None = None
     """Folder for the set's images, masks and masked images, for other methods to complete."""
     references: Path | None = None
-    """Folder of images that FID and KID compare with in place of the originals, cropped alike."""
+    """Folder or zip of images that FID and KID compare with in place of the originals, cropped alike: every image; of
+    CelebA those of train."""
     html: bool = False
     """Write scores.html to the folder too: sortable scores, the worst and the best twenty images."""
 
@@ -48,3 +50,10 @@ class ScoringSettings(MetricOptions, EvaluateSettings):
     linear_floor_images: int = 0
     """Number of training images on which ridge regression (one fixed mask) and PCA are fitted as baselines; 0 leaves
     them out."""
+
+    def __post_init__(self):
+        at_least(self, limit=1, seed=0)
+        if self.html and not self.output:
+            raise UserError("--html writes scores.html to the folder of the scores: give --output too")
+        if self.references and not (self.perceptual or self.inception):
+            raise UserError("--references are compared with by KID and FID alone: give --perceptual or --inception too")

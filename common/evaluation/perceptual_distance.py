@@ -84,25 +84,27 @@ class LPIPS:
         self.spread = paddle.to_tensor(np.float32(SPREAD).reshape(1, 3, 1, 1))
 
     @paddle.no_grad()
-    def __call__(self, truth: list[np.ndarray], completed: list[np.ndarray]) -> np.ndarray:
-        """Distance of each pair of uint8 images of one size: float32 [N]."""
+    def __call__(self, truth: list[np.ndarray], *completed: list[np.ndarray]) -> list[np.ndarray]:
+        """Distance of each completion of uint8 images of one size: of each list float32 [N]."""
         check_size(truth[0])
-        maps = [
-            self.backbone((to_batch(images, 127.5, 127.5) - self.shift) / self.spread) for images in (truth, completed)
-        ]
-        return distance(*maps, self.heads)
+        maps = self._maps(truth)
+        return [distance(maps, self._maps(each), self.heads) for each in completed]
+
+    def _maps(self, images: list[np.ndarray]) -> list:
+        return self.backbone((to_batch(images, 127.5, 127.5) - self.shift) / self.spread)
 
 
 @paddle.no_grad()
-def lpd_lite0(stages: Callable, truth: list, completed: list) -> np.ndarray:
-    """LPD-Lite0 of each pair of uint8 images of one size, not resized: float32 [N].
+def lpd_lite0(stages: Callable, truth: list, *completed: list) -> list[np.ndarray]:
+    """LPD-Lite0 of each completion of uint8 images of one size, not resized: of each list float32 [N].
 
     Args:
         stages: `efficientnet_lite0.Stages`, or the same compiled.
     """
     check_size(truth[0])
     offset, scale = efficientnet_lite0.OFFSET, efficientnet_lite0.SCALE
-    return distance(*(stages(to_batch(images, offset, scale)) for images in (truth, completed)))
+    maps = stages(to_batch(truth, offset, scale))
+    return [distance(maps, stages(to_batch(each, offset, scale))) for each in completed]
 
 
 def check_size(image: np.ndarray) -> None:

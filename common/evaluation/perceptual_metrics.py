@@ -14,7 +14,7 @@ from common.errors import UserError
 from common.evaluation import distribution_metrics as sets
 from common.evaluation import efficientnet_lite0, image_metrics, perceptual_distance, sliced_wasserstein
 from common.evaluation import inception as inception_v3
-from common.evaluation.feature_images import in_batches
+from common.evaluation.feature_images import BATCH, in_batches
 from common.evaluation.options import MetricOptions
 
 Features = Callable[[list[np.ndarray]], np.ndarray]
@@ -46,22 +46,23 @@ class PerceptualMetrics:
         if options.lpips_backbone:
             self.lpips = perceptual_distance.load_lpips(options.lpips_backbone)
 
-    def of_images(self, truth: np.ndarray, completed: np.ndarray) -> list[dict[str, float]]:
-        """Values of each image, uint8 [N, H, W, 3], by name; empty if none is asked for."""
-        scores: list[dict[str, float]] = [{} for _ in truth]
+    def of_images(self, truth: np.ndarray, completed: dict[str, np.ndarray]) -> dict[str, list[dict[str, float]]]:
+        """Values of each image, uint8 [N, H, W, 3], by the method's name; empty if none is asked for."""
+        scores: dict[str, list] = {name: [{} for _ in truth] for name in completed}
         measures = {}
         if self.lite0 is not None:
-            measures["lpd_lite0"] = lambda a, b: perceptual_distance.lpd_lite0(self.lite0, a, b)
+            measures["lpd_lite0"] = lambda a, *made: perceptual_distance.lpd_lite0(self.lite0, a, *made)
         if self.lpips is not None:
             measures[f"lpips_{self.lpips.kind}"] = self.lpips
         if self.options.perceptual and min(truth.shape[1:3]) >= image_metrics.MS_SSIM_PX:
-            measures["ms_ssim"] = lambda a, b: list(map(image_metrics.ms_ssim, a, b))
+            measures["ms_ssim"] = lambda a, *made: [[*map(image_metrics.ms_ssim, a, each)] for each in made]
         for name, measure in measures.items():
-            values = [
-                value for a, b in zip(in_batches(truth), in_batches(completed), strict=True) for value in measure(a, b)
-            ]
-            for each, value in zip(scores, values, strict=True):
-                each[name] = float(value)
+            batches = zip(in_batches(truth), *map(in_batches, completed.values()), strict=True)
+            places = range(0, len(truth), BATCH)
+            for first, batch in tqdm(zip(places, batches, strict=True), name, len(places), leave=False, delay=2):
+                for rows, values in zip(scores.values(), measure(*batch), strict=True):
+                    for each, value in zip(rows[first : first + BATCH], values, strict=True):
+                        each[name] = float(value)
         return scores
 
     def of_sets(

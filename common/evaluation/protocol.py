@@ -30,11 +30,7 @@ from common.runtime.outputs import check_output
 from common.runtime.strict_json import json_text
 
 EVALUATION_CROPS = {"random160": "center", "random": "center"}  # the crops of training that hold chance, without it
-BASELINES = {
-    "Telea": baselines.telea,
-    "Navier-Stokes": baselines.navier_stokes,
-    "mean colour": baselines.mean_colour,
-}
+BASELINES = {"Telea": baselines.telea, "Navier-Stokes": baselines.navier_stokes, "mean colour": baselines.mean_colour}
 FAST = {**BASELINES, "membrane": blending.membrane}
 SLOW = {"biharmonic": baselines.biharmonic, "PatchMatch": baselines.patchmatch}  # each needs a package of its own
 COLUMNS = ("hole_l1_percent", "hole_l2_percent", "hole_psnr_db", "image_psnr_db", "image_ssim")
@@ -144,9 +140,8 @@ def scored(
     per_image = {name: score_all(images, masks, done) for name, done in completed.items()}
     rows_of_sets: dict[str, dict] = {}
     if metrics:
-        for name, done in tqdm(completed.items(), "scores of images", leave=False, delay=2):
-            for scores, more in zip(per_image[name], metrics.of_images(images, done), strict=True):
-                scores |= more
+        for name, more in metrics.of_images(images, completed).items():
+            per_image[name] = [a | b for a, b in zip(per_image[name], more, strict=True)]
         rows_of_sets = metrics.of_sets(images, completed, references)
     return {
         "images_scored": len(images),
@@ -163,6 +158,19 @@ def scored(
         "per_image": per_image,
         "images": {"truth": images, "masks": masks, **completed},
     }
+
+
+def folder_names(kinds: Iterable[str]) -> dict[str, str]:
+    """What the folder for each kind of masks is called: the kind, or the last part of the path of a folder of masks.
+
+    Raises:
+        UserError: two would have one folder.
+    """
+    names = {kind: Path(kind).resolve().name for kind in kinds}
+    for kind, name in names.items():
+        if [*names.values()].count(name) > 1:
+            raise UserError(f"--mask {kind}: the scores of two of the masks would go to {name}/; rename one folder")
+    return names
 
 
 # ---- the table
@@ -251,16 +259,15 @@ def cell(score: tuple[float, float], digits: int = 3) -> str:
     return f"{mean:.{digits}f} ± {error:.{digits}f}"
 
 
-def sheet(result: dict, columns: tuple[str, ...] = SHOWN, count: int = 8) -> np.ndarray:
+def sheet(result: dict, columns: tuple[str, ...] = (), count: int = 8) -> np.ndarray:
     """Images spread evenly over the set, in rows.
 
     Args:
-        columns: `input` (the truth, its hole painted over), `mask`, and names of the result's images.
+        columns: `input` (the truth, its hole painted over), `mask`, and names of the result's images; none takes those
+            that the result wants shown. Those that --baselines left out are passed over.
     """
-    images = result["images"]
-    columns = [
-        name for name in columns if name in ("input", "mask") or name in images
-    ]  # --baselines may leave some out
+    images, wanted = result["images"], columns or result.get("columns", SHOWN)
+    columns = [name for name in wanted if name in ("input", "mask") or name in images]
     chosen = np.unique(np.linspace(0, len(images["truth"]) - 1, min(count, len(images["truth"]))).astype(int))
     rows = []
     for n in chosen:
@@ -284,8 +291,8 @@ def check_folder(folder: Path | None) -> None:
 NOT_JSON = ("images", "per_image", "names", "extremes")
 
 
-def write(result: dict, folder: Path, shown: np.ndarray, html: bool = False) -> None:
-    """Writes scores.json, images.png from the sheet, and scores.html if wanted.
+def write(result: dict, folder: Path, shown: np.ndarray | None = None, html: bool = False) -> None:
+    """Writes scores.json, images.png from the sheet (of the result if none is given), and scores.html if wanted.
 
     Of a result with each image's scores it writes scores.csv and worst_best.jpg too.
 
@@ -293,7 +300,7 @@ def write(result: dict, folder: Path, shown: np.ndarray, html: bool = False) -> 
         UserError: a file cannot be written.
     """
     plain = {key: value for key, value in result.items() if key not in NOT_JSON}
-    text = to_json(plain)
+    text, shown = to_json(plain), sheet(result) if shown is None else shown
     try:
         replace_whole(folder / "images.png", lambda temporary: write_image(temporary, shown))
         replace_whole(folder / "scores.json", lambda temporary: temporary.write_text(text))
@@ -305,6 +312,7 @@ def write(result: dict, folder: Path, shown: np.ndarray, html: bool = False) -> 
         if html:
             page = score_page.page(result)
             replace_whole(folder / "scores.html", lambda temporary: temporary.write_text(page, encoding="utf-8"))
+            print(f"written: {folder / 'scores.html'}, for a browser")
     except OSError as problem:
         raise UserError(f"cannot write the scores to {folder}: {problem.strerror or problem}") from None
 
@@ -329,18 +337,21 @@ def csv_text(result: dict) -> str:
     return file.getvalue()
 
 
-def run(options: EvaluateSettings, evaluate: Callable, table: Callable, write_to: Callable) -> None:
+def run(options: EvaluateSettings, evaluate: Callable, table: Callable, write_to: Callable | None = None) -> None:
     """The rest of an `evaluate` command: scores, prints the table, and writes to the output if there is one.
 
     Args:
         evaluate: options -> result.
         table: result -> text.
-        write_to: (result, folder) -> writes scores.json and images.png.
+        write_to: (result, folder) -> writes scores.json and images.png; None takes `write`.
     """
     check_folder(options.output)
     open_device(options.device, options.disable_cpu_layers)
     result = evaluate(options)
     print(table(result))
     if options.output:
-        write_to(result, options.output)
+        if write_to is None:
+            write(result, options.output, html=options.html)
+        else:
+            write_to(result, options.output)
         print(f"\nwritten: {options.output / 'scores.json'}, {options.output / 'images.png'}")

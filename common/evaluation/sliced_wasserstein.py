@@ -92,6 +92,6 @@ def sliced_distance(a: np.ndarray, b: np.ndarray, rng: np.random.Generator) -> f
     results = []
     for _ in range(REPEATS):
         directions = rng.standard_normal((a.shape[1], DIRECTIONS))
-        directions = (directions / np.linalg.norm(directions, axis=0)).astype(np.float32)
-        results.append(np.abs(np.sort(a @ directions, axis=0) - np.sort(b @ directions, axis=0)).mean())
+        directions = (directions / np.linalg.norm(directions, axis=0)).astype(np.float32).T
+        results.append(np.abs(np.sort(directions @ a.T) - np.sort(directions @ b.T)).mean())  # rows sort twice as fast
     return float(np.mean(results))

@@ -35,7 +35,7 @@ def evaluation_masks(
         UserError: there is no such kind, or no mask of it fits so small an image.
     """
     if kind not in KINDS:
-        raise UserError(f"there are no masks of the kind {kind!r}; choose from {', '.join(KINDS)}")
+        raise UserError(f"there are no masks of the kind {kind!r}; choose from {', '.join(KINDS)}, or name a folder")
     masks = np.zeros((count, height, width), bool)
     for i in range(count):
         words = [GENERATOR_VERSION, zlib.crc32(kind.encode()), seed, i, height, width]

@@ -208,11 +208,7 @@ def _bones(rng: np.random.Generator) -> np.ndarray:
 
 
 def region(
-    height: int,
-    width: int,
-    rng: np.random.Generator,
-    shapes: Shapes,
-    fraction: tuple[float, float] = (0.05, 0.25),
+    height: int, width: int, rng: np.random.Generator, shapes: Shapes, fraction: tuple[float, float] = (0.05, 0.25)
 ) -> np.ndarray:
     """The shape of an object, deformed and laid anywhere, so that it covers `share` of the image.
 
@@ -272,11 +268,7 @@ def noise_pattern(seed: int) -> np.ndarray:
 
 
 def noise(
-    height: int,
-    width: int,
-    rng: np.random.Generator,
-    pattern: np.ndarray,
-    fraction: tuple[float, float] = (0.2, 0.3),
+    height: int, width: int, rng: np.random.Generator, pattern: np.ndarray, fraction: tuple[float, float] = (0.2, 0.3)
 ) -> np.ndarray:
     """A window of a fixed pattern of blobs (about 17 px wide) that covers `share` of the image.
 

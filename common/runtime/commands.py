@@ -91,6 +91,12 @@ def _home_without_variable(text: str) -> str:
     return home
 
 
+@functools.cache  # a command's flags are read twice, see `answer_first`
+def note_repeated(flags: tuple[str, ...]) -> None:
+    for flag in sorted({flag for flag in flags if flags.count(flag) > 1}):
+        print(f"note: {flag} is given twice: only the last counts, with all its values behind it", file=sys.stderr)
+
+
 def one_line_errors(main):
     """Decorates a command's `main(argv)`: a `UserError` becomes `error: …` on stderr and exit status 2.
 
@@ -102,6 +108,7 @@ def one_line_errors(main):
     def command(argv=None):
         try:
             words = [expand_home(each) for each in (sys.argv[1:] if argv is None else argv)]
+            note_repeated(tuple(word.partition("=")[0] for word in words if word.startswith("--")))
             with signals.stoppable():
                 result = main(words)
             sys.stdout.flush()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from common.checkpoint.weights import read_weights
+from common.datasets.paired_images import open_photos
 from common.errors import UserError
 from common.imaging.io import write_image
 from context_encoder import train as ce_train
@@ -219,7 +220,7 @@ def test_photos_of_pairs_are_the_left_halves(tmp_path):
             pair[:, :64], pair[:, 64:] = (10 * n + 7, 20, 30), 200
             write_image(tmp_path / split / f"{n + 1}.png", pair)
     for split in ("train", "val", "test"):
-        photos = ce_train.evaluate.open_photos(tmp_path, split, pairs=True)
+        photos = open_photos(tmp_path, split, pairs=True)
         assert len(photos) == 3 and photos[1].shape == (64, 64, 3) and (photos[1] == [17, 20, 30]).all()
 
 

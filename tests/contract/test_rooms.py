@@ -30,7 +30,6 @@ LARGER = {
     "common/deploy/engine.py": 236,
     "common/deploy/export.py": 280,
     "common/doctor/__main__.py": 201,
-    "common/evaluation/comparison.py": 210,
     "common/evaluation/protocol.py": 360,
     "common/imaging/folders.py": 280,
     "common/imaging/io.py": 495,

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from common.checkpoint.weights import save_weights
+from common.datasets.paired_images import open_photos
 from common.evaluation import protocol
 from common.imaging.io import read_image, write_image
 from common.imaging.transforms import crop_square, from_network, to_network
@@ -141,7 +142,7 @@ def test_faces_are_cut_as_in_training(result, faces, folder, tmp_path, capsys):
     (tmp_path / "0.png").write_bytes((folder / "0.png").read_bytes()[:500])
     for n in (1, 2):
         (tmp_path / f"{n}.png").write_bytes((folder / f"{n}.png").read_bytes())
-    images = evaluate.open_photos(tmp_path, "test", pairs=False)
+    images = open_photos(tmp_path, "test", pairs=False)
     cut = protocol.cut_images(images, PX, "center108", 5)
     np.testing.assert_array_equal(cut, faces[1:3])
     assert "skipped: " in capsys.readouterr().out
@@ -291,6 +292,14 @@ def test_scores_and_pictures_are_written_and_repeatable(weights, folder, tmp_pat
         assert of_kind["masks_sha256"] == sha256(evaluate.fixed_masks(kind, 4, PX, 7))
     sheet = read_image(tmp_path / "one/images.png")
     assert sheet.shape[:2] == (20 + 4 * (96 + 4) + 4, 6 * (96 + 4) + 4)  # input, Telea, G(z), overlay, ours, truth
+
+
+def test_without_baselines_the_sheet_has_a_column_less(weights, folder, tmp_path):
+    command = ["--weights", str(weights), "--data-dir", str(folder), "--mask", "center", "half", "--limit", "2"]
+    flags = ["--steps", "3", "--device", "cpu", "--baselines", "none", "--output", str(tmp_path), "--html"]
+    evaluate.main([*command, *flags])
+    assert read_image(tmp_path / "images.png").shape[:2] == (20 + 2 * (96 + 4) + 4, 5 * (96 + 4) + 4)
+    assert {path.parent.name for path in tmp_path.glob("*/scores.html")} == {"center", "half"}
 
 
 def test_the_sheet_shows_the_kinds_in_turn(result, faces):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from common.checkpoint.weights import read_weights, save_weights
+from common.datasets.paired_images import open_photos
 from common.errors import UserError
 from common.imaging.io import read_image, write_image
 from deepfill import export, infer
@@ -104,7 +105,7 @@ def test_edges_that_are_missing_or_of_another_size(capsys, faces, tmp_path):
     assert re.search(r"edges has no edge image of (\d{6}).jpg; call it \1_edge.png or \1.png", told)
     drawn(tmp_path / "edges/000001_edge.png", 50, 40, (3, 3, 9, 9))
     make = df_train.sample_maker(
-        df_train.evaluate.open_photos(faces, "train", False), dataclasses.replace(TINY, edges_dir=tmp_path / "edges")
+        open_photos(faces, "train", False), dataclasses.replace(TINY, edges_dir=tmp_path / "edges")
     )
     with pytest.raises(UserError, match="000001_edge.png is 40 x 50 px, but its image is 178 x 218 px"):
         make(0, np.random.default_rng(0))

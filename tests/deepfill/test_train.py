@@ -11,6 +11,7 @@ from safetensors.numpy import load_file
 
 from common.checkpoint.state import newest_state
 from common.checkpoint.weights import read_weights, save_weights
+from common.datasets.paired_images import open_photos
 from common.errors import UserError
 from common.imaging.io import write_image
 from deepfill import infer
@@ -339,7 +340,7 @@ def test_lines_of_a_folder_lie_where_the_picture_has_them(tmp_path, crop):
         write_image(tmp_path / f"photos/{name.partition('_')[0]}.png", strokes)
         write_image(tmp_path / f"edges/{name}.png", strokes)
     cfg = dataclasses.replace(TINY, crop=crop, edges_dir=tmp_path / "edges", sketch_drop=0.0, guided=True)
-    make = df_train.sample_maker(df_train.evaluate.open_photos(tmp_path / "photos", "train", False), cfg)
+    make = df_train.sample_maker(open_photos(tmp_path / "photos", "train", False), cfg)
     shown = set()
     for seed in range(24):
         image, _, lines = make(seed % 2, np.random.default_rng(seed))
@@ -423,7 +424,7 @@ def test_photos_of_pairs_are_the_left_halves(tmp_path):
             pair = np.zeros((64, 128, 3), np.uint8)
             pair[:, :64], pair[:, 64:] = (10 * n + 7, 20, 30), 200
             write_image(tmp_path / split / f"{n + 1}.png", pair)
-    photos = df_train.evaluate.open_photos(tmp_path, "train", pairs=True)
+    photos = open_photos(tmp_path, "train", pairs=True)
     assert len(photos) == 3 and photos[1].shape == (64, 64, 3) and (photos[1] == [17, 20, 30]).all()
 
 

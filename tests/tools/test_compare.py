@@ -14,6 +14,7 @@ from common.imaging.io import read_image, write_image
 from common.inpainting import tiling
 from compare import photo, table
 from glcic import infer
+from tests.helpers import fails
 
 import paddle
 
@@ -106,6 +107,20 @@ def test_a_stopped_call_goes_on_after_its_last_whole_chunk(faces, tmp_path, monk
     rows = [json.loads((tmp_path / run / "table.json").read_text())["random"]["rows"] for run in ("whole", "cut")]
     label = photo.LABELS["glcic"]
     assert rows[0][label]["hole_psnr_db"] == pytest.approx(rows[1][label]["hole_psnr_db"], abs=0.01)
+
+
+def test_mistakes_are_told_before_the_work(faces, tmp_path, monkeypatch, capsys):
+    """Of the second kind of masks, of another paper's weights, of results: no image has been completed by then."""
+    asked = counted(monkeypatch)
+    (tmp_path / "theirs/random").mkdir(parents=True)
+    for told, *flags in (
+        ("'stars'", "--mask", "center", "stars"),
+        ("completes no photos", "--papers", "glcic", "pix2pix", "--weights", weights.find("pix2pix_photo_to_label")),
+        ("2 of 2 results", "--mask", "random", "--results", tmp_path / "theirs"),
+        ("two of the masks would go to random/", "--mask", "random", tmp_path / "theirs/random"),
+    ):
+        assert told in fails(capsys, compare.main, *arguments(faces, tmp_path / "out", *flags))
+    assert asked == [] and not (tmp_path / "out/table.md").exists()
 
 
 def test_one_picture_of_all_masks_and_the_results_of_another_suite(faces, tmp_path):

@@ -8,12 +8,14 @@ import cv2
 import numpy as np
 import pytest
 
+from common.datasets.celeba import CelebA
 from common.errors import UserError
-from common.evaluation import comparison, protocol, score_page
+from common.evaluation import comparison, protocol, results_folder, score_page
 from common.evaluation.options import ScoringSettings
 from common.evaluation.perceptual_metrics import PerceptualMetrics
 from common.imaging.io import read_image, write_image
 from common.imaging.transforms import crop_square
+from data.synthetic import write_faces
 
 SIDE = 32
 
@@ -63,6 +65,10 @@ def compared(test, completed, folder=Path("nowhere"), **changes):
     return comparison.compare(test, completed, chosen, PerceptualMetrics(chosen), folder)
 
 
+def read(folder, test):
+    return results_folder.read_results(folder, test.names, test.images, test.masks)
+
+
 # ---- masks from a folder
 
 
@@ -88,6 +94,9 @@ def test_other_masks_come_in_an_order_of_the_seed_each_once_before_any_again(tmp
     np.testing.assert_array_equal(test.masks, again.masks)
     assert not np.array_equal(test.masks, other.masks)
     assert "4 of 5 files" in test.note and "taken again for the other 2 images" in test.note
+    assert "of their own name" not in test.note
+    write_mask(tmp_path / "000.png", box())  # of one image alone: told, since it is not given to it
+    assert "only 1 of 6 images have a file of their own name" in opened(str(tmp_path)).note
     assert "skipped: empty.png is empty or full at 32 px" in capsys.readouterr().out
 
 
@@ -104,7 +113,7 @@ def test_a_folder_without_masks_and_an_unknown_kind_are_refused(tmp_path):
 def test_results_of_another_method_are_a_row_and_only_their_missing_pixels_count(tmp_path):
     """The truth plus 51 levels in the mask, and anything outside: L1 of 20 % as by arithmetic."""
     test = opened()
-    comparison.write_inputs(test, tmp_path / "inputs")
+    results_folder.write_inputs(test.images, test.masks, tmp_path / "inputs")
     (tmp_path / "theirs").mkdir()
     for n in range(6):
         image, mask = (read_image(tmp_path / "inputs" / part / f"{n:05}.png") for part in ("images", "masks"))
@@ -121,33 +130,114 @@ def test_results_may_have_the_images_names(tmp_path):
     test = opened(count=2)
     for n in range(2):
         write_image(tmp_path / f"{n:03}.png", test.images[n])
-    np.testing.assert_array_equal(comparison.read_results(tmp_path, test), test.images)
+    np.testing.assert_array_equal(read(tmp_path, test), test.images)
 
 
 def test_results_that_cannot_be_scored_are_listed(tmp_path):
     test = opened()
     with pytest.raises(UserError, match="no folder of results"):
-        comparison.read_results(tmp_path / "nothing", test)
+        read(tmp_path / "nothing", test)
     for name in ("00000.png", "00001.png", "00001.bmp", "other.png"):
         write_image(tmp_path / name, test.images[0])
-    with pytest.raises(UserError, match=r"5 results .* 00001 has 2 files, 00002 is missing, .*--write-inputs"):
-        comparison.read_results(tmp_path, test)
+    with pytest.raises(UserError, match=r"5 of 6 results .* 00001 has 2 files, 00002 is missing, .*--write-inputs"):
+        read(tmp_path, test)
     (tmp_path / "00001.bmp").unlink()
     for n in range(6):
         write_image(tmp_path / f"{n:05}.png", test.images[0][: SIDE - (n in (2, 3))])
     half = (tmp_path / "00004.png").read_bytes()
     (tmp_path / "00004.png").write_bytes(half[: len(half) // 2])
     (tmp_path / "00005.png").write_text("no image")
-    said = r"4 results .* 00002.png has 32 x 31 px, not 32 x 32, 00003.png has .*00004.png.*00005.png.*; --write-inputs"
+    said = r"4 of 6 .* 00002.png has 32 x 31 px, not 32 x 32, 00003.png has .*00004.png.*00005.png.*; --write-inputs"
     with pytest.raises(UserError, match=said):
-        comparison.read_results(tmp_path, test)
+        read(tmp_path, test)
+
+
+def numbered_from_one(count=6):
+    """Images called 00001.jpg …, whose numbers in the set begin at 0."""
+    data = Faces(count)
+    data.name = lambda index: f"{index + 1:05}.jpg"
+    return comparison.open_set(data, SIDE, "center", "center", count)
+
+
+def test_names_that_look_like_numbers_are_not_taken_for_those_of_their_neighbours(tmp_path):
+    test = numbered_from_one()
+    for n in range(6):
+        write_image(tmp_path / f"{n + 1:05}.png", test.images[n])
+    np.testing.assert_array_equal(read(tmp_path, test), test.images)
+    write_image(tmp_path / "00000.png", test.images[0])  # numbers and names are whole now, and say different things
+    with pytest.raises(UserError, match="both the numbers and the names"):
+        read(tmp_path, test)
+
+
+def test_images_of_one_name_in_two_folders_have_a_result_each(tmp_path):
+    data = Faces(2)
+    data.name = lambda index: f"{'ab'[index]}/1.jpg"
+    test = comparison.open_set(data, SIDE, "center", "center", 2)
+    (tmp_path / "theirs").mkdir()
+    write_image(tmp_path / "theirs/1.png", test.images[0])
+    with pytest.raises(UserError, match=r"2 of 2 .*00000 is missing, 00001 is missing \(the folder has 1.png\)"):
+        read(tmp_path / "theirs", test)
+    for n in range(2):
+        (tmp_path / "theirs" / "ab"[n]).mkdir()
+        write_image(tmp_path / "theirs" / "ab"[n] / "1.png", test.images[n])
+    np.testing.assert_array_equal(read(tmp_path / "theirs", test), test.images)
+
+
+def test_images_that_are_not_of_the_set_are_named_before_the_work(tmp_path, capsys):
+    test = opened(count=2)
+    for name in ("00000.png", "00001.png", "extra.png"):
+        write_image(tmp_path / name, test.images[0])
+    comparison.check(test, options(results=(tmp_path,)))
+    assert f"note: 1 images in {tmp_path} are not of this set: extra.png" in capsys.readouterr().out
+    (tmp_path / "00001.png").unlink()
+    with pytest.raises(UserError, match="1 of 2 results"):
+        comparison.check(test, options(results=(tmp_path,)))
+
+
+def test_a_folder_called_as_a_baseline_keeps_its_row(tmp_path):
+    test, folders = opened(count=2), [tmp_path / "Telea", tmp_path / "other" / "Telea"]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        for n in range(2):
+            write_image(folder / f"{n:05}.png", test.images[n])
+    rows = compared(test, {"ours": test.images}, results=tuple(folders))["rows"]
+    assert [*rows][:4] == ["ours", *map(str, folders), "Telea"]
+    assert rows["Telea"]["image_l1_percent"][0] > 0 and rows[str(folders[0])]["image_l1_percent"][0] == 0
+
+
+def test_references_are_all_images_of_a_folder_and_the_training_images_of_celeba(tmp_path):
+    for n in range(40):
+        write_image(tmp_path / f"plain/{n}.png", np.full((SIDE, SIDE), n, np.uint8))
+    test, chosen = opened(), options(references=tmp_path / "plain", perceptual=True)
+    found = [image[0, 0, 0] for image in comparison.reference_images(chosen, test)]
+    assert sorted(found) == [*range(40)]
+    faces = write_faces(tmp_path / "faces", count=20)
+    assert len(comparison.open_references(faces)) == len(CelebA(faces, "train")) < 20
+    with pytest.raises(UserError, match="no folder of references"):
+        comparison.check(test, options(references=tmp_path / "nothing", perceptual=True))
+    (tmp_path / "bare").mkdir()
+    with pytest.raises(UserError, match="no image in"):
+        comparison.check(test, options(references=tmp_path / "bare", perceptual=True))
+
+
+def test_flags_that_would_do_nothing_are_refused():
+    with pytest.raises(UserError, match="--html .* --output"):
+        options(html=True)
+    with pytest.raises(UserError, match="--references .* --perceptual"):
+        options(references=Path("folder"))
+
+
+def test_each_kind_of_masks_has_a_folder_of_its_own(tmp_path):
+    assert protocol.folder_names(["center", f"{tmp_path}/a/", "center"]) == {"center": "center", f"{tmp_path}/a/": "a"}
+    with pytest.raises(UserError, match=r"two of the masks would go to a/"):
+        protocol.folder_names([str(tmp_path / "a"), str(tmp_path / "b" / "a")])
 
 
 def test_grey_results_are_read_as_rgb(tmp_path):
     test = opened()
     for n in range(6):
         write_image(tmp_path / f"{n:05}.png", np.full((SIDE, SIDE), 10 * n, np.uint8))
-    found = comparison.read_results(tmp_path, test)
+    found = read(tmp_path, test)
     assert all((found[n][test.masks[n]] == 10 * n).all() for n in range(6))
 
 

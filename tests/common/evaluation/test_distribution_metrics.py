@@ -100,6 +100,14 @@ def test_kid_of_few_images_is_taken_over_all_of_them():
     assert metrics.kid(feature_set(a), feature_set(b))[0] == pytest.approx(sum(within) - 2 * across)
 
 
+@pytest.mark.parametrize("count", [3, 4, 50])
+def test_no_kid_is_without_its_error(monkeypatch, count):
+    """Half of three images is one, which has no pair: a set that small is only let in here."""
+    monkeypatch.setattr(metrics, "KID_MIN_IMAGES", 3)
+    found = metrics.kid(feature_set(normal(count, 8)), feature_set(normal(count, 8, seed=1)))
+    assert np.isfinite(found).all() and found[1] > 0
+
+
 def test_kid_refuses_fewer_than_fifty_images():
     metrics.kid(feature_set(normal(50, 3)), feature_set(normal(50, 3, seed=1)))
     with pytest.raises(UserError, match="at least 50 images .* there are 49"):

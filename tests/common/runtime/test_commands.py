@@ -207,6 +207,17 @@ def test_a_command_that_reads_its_flags_twice_says_so_once(monkeypatch, capsys):
     assert capsys.readouterr().err.count("note: HOME is not set") == 1
 
 
+def test_a_flag_given_twice_is_noted_once(monkeypatch, capsys):
+    words = ["--output", "a", "--limit=1", "--output=b", "--", "limit"]
+    monkeypatch.setattr(sys, "argv", ["command", *words])
+    answer_first(lambda *_: None, "")
+    one_line_errors(lambda _: None)()
+    assert (
+        capsys.readouterr().err
+        == "note: --output is given twice: only the last counts, with all its values behind it\n"
+    )
+
+
 # ---- characters
 
 
