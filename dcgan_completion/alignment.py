@@ -44,6 +44,14 @@ def find_face(
     )
 
 
+def of_photo(image: np.ndarray, missing: np.ndarray, crop: Crop, px: int) -> Face | None:
+    """The face window by the detector; None, which is that of training, for an aligned photo or without a face."""
+    if face.middle(*image.shape[:2], crop)[1] or image.shape[:2] != missing.shape:  # which `infer.prepare` refuses
+        return None
+    found = detect(image, missing, crop, px)
+    return found and found[0]
+
+
 def detect(image: np.ndarray, missing: np.ndarray, crop: Crop, px: int) -> tuple[Face, np.ndarray] | None:
     """The window and the eyes [2, 2] of the face in a photo that the mask lies on most, or of the largest.
 

@@ -41,7 +41,7 @@ from common.inpainting import blending, command, demo, folder_run, mask_source, 
 from common.inpainting.blending import Blend, BlendChoice
 from common.runtime import memory
 from dcgan_completion import evolution, face
-from dcgan_completion.alignment import find_face
+from dcgan_completion.alignment import find_face, of_photo
 from dcgan_completion.face import Face
 from dcgan_completion.masks import KINDS, LOWRES, sample_mask
 from dcgan_completion.model import Discriminator, Generator
@@ -136,7 +136,8 @@ def complete(
         image: uint8 [height, width, 3] RGB of any size; the colours under the hole are not looked at.
         mask: bool [height, width], True where the photo is missing; all of it inside the face window.
         settings: of the search.
-        where: the face window; None takes the square in the middle that training cuts, see `face.middle`.
+        where: the face window; None takes the face that the detector finds (of several the one under the mask), or
+            else the square in the middle that training cuts, see `face.middle`.
         seed: of the first z.
 
     Returns:
@@ -145,6 +146,7 @@ def complete(
     Raises:
         UserError: the photo has no window for a face, or the hole reaches beyond it.
     """
+    where = where or of_photo(image, mask, network.metadata["crop"], network.px)
     job = prepare(network, image, mask, where, "the photo")
     found = search_all(network, [job], settings, seed)
     return finish(job, found.generated[0], blend)

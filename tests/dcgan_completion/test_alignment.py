@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from common.imaging.io import read_image
 from common.inpainting import face_detector
 from data import EXAMPLES
-from dcgan_completion import face
+from dcgan_completion import face, infer
 from dcgan_completion.alignment import detect, find_face
 from dcgan_completion.options import InferOptions
 from tests.common.inpainting.test_face_detector import paste
@@ -86,6 +87,32 @@ def test_what_is_told(family):
     for align, begins in (("auto", "family.png: no face found; taken for"), ("none", "family.png: taken for")):
         where, note = find_face(PHOTO, grey, nothing(grey), CROP, PX, replace(OPTIONS, align=align), {})
         assert where is None and note.startswith(begins) and note.endswith("give --eyes or --face")
+
+
+def test_complete_takes_the_face_under_the_mask_as_the_page_and_compare_do(family, monkeypatch):
+    image, small, _ = family
+    missing = nothing(image)
+    missing[335:360, 185:230] = True  # the small face's mouth
+    seen = []
+
+    class StoppedError(Exception):
+        """Before the search, which is not asked about here."""
+
+    def stop(network, image, mask, where, *rest):
+        seen.append(where)
+        raise StoppedError
+
+    monkeypatch.setattr(infer, "prepare", stop)
+    network = SimpleNamespace(metadata={"crop": CROP}, px=PX)
+    aligned = read_image(EXAMPLES / "faces/astronaut.png")
+    grey = np.full((300, 400, 3), 90, np.uint8)
+    given = face.Face(1, 2, 300)
+    for photo, mask, where in (
+        (image, missing, None), (image, missing, given), (aligned, nothing(aligned), None), (grey, nothing(grey), None)
+    ):  # fmt: skip
+        with pytest.raises(StoppedError):
+            infer.complete(network, photo, mask, where=where)
+    assert near(seen[0], small) and seen[1:] == [given, None, None]
 
 
 def test_nobody_asks_the_detector_for_what_is_known(family, monkeypatch):
