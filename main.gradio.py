@@ -7,13 +7,13 @@ Listens on this machine only, at GRADIO_SERVER_PORT or 7860 and up; GRADIO_SERVE
 result is what the papers' own `infer.complete` and `infer.translate` return.
 """
 
-import atexit
 import functools
 import importlib.metadata
 import os
-import shutil
+import signal
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from pathlib import Path
@@ -21,10 +21,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from common.runtime.own_folder import own_folder, remove_old
+
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-if "GRADIO_TEMP_DIR" not in os.environ:  # of our own, so that nothing is left when the page stops
-    os.environ["GRADIO_TEMP_DIR"] = tempfile.mkdtemp(prefix="completion-page-")
-    atexit.register(shutil.rmtree, os.environ["GRADIO_TEMP_DIR"], ignore_errors=True)
+# Uploads and results, all of this page's temporary files: removed at its end, or by the next page if it was killed
+os.environ["GRADIO_TEMP_DIR"] = str(own_folder(os.environ.get("GRADIO_TEMP_DIR"), "completion-page-"))
 
 try:
     GRADIO = f"Gradio {importlib.metadata.version('gradio')}"
@@ -35,13 +36,16 @@ if not GRADIO.startswith("Gradio 6."):  # 4, which AI Studio documents, lacks sl
     raise SystemExit(2)
 
 import gradio as gr
+from fastapi import HTTPException
+from starlette.middleware import Middleware
 
 import weights
 from common.datasets.paired_images import CLASSES, PALETTE, classify, colourise
 from common.errors import UserError
 from common.imaging.grid import show_mask
-from common.imaging.io import look, read_image, read_levels, to_uint8, write_image
+from common.imaging.io import read_bytes, read_image, read_levels, to_uint8, write_image
 from common.imaging.transforms import resize
+from common.imaging.visitors import read_apart, stand_ready
 from common.masks import reader as mask_reader
 from common.runtime.device import open_device
 from compare import photo as comparison
@@ -49,12 +53,15 @@ from deepfill.sketch import read_sketch
 from pix2pix.infer import faster, translate
 from pix2pix.infer import load as load_translator
 
+FOLDER = Path(os.environ["GRADIO_TEMP_DIR"])
+tempfile.tempdir = str(FOLDER)  # where Gradio writes what an editor sends
 EXAMPLES = Path(__file__).parent / "data" / "examples"
 EDITOR_PX = 640  # longer side of the photo where it is painted on
-LARGEST_FILE, MOST_PIXELS = "20mb", 16_000_000
-# What visitors may send. Not JPEG 2000, whose decoder takes a gigabyte for what a small file claims, nor PPM as text.
-TAKEN = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "MPO", "PNG", "TIFF", "WEBP")
-KEPT_SECONDS = 3600  # files of visitors
+LARGEST_FILE, LARGEST_REQUEST = "20mb", 22_000_000  # bytes; a request holds one file
+# What is painted comes as PNGs of EDITOR_PX, a background and layers, which wait in memory until a button is pressed
+PAINTED_PIXELS, PAINTED_BYTES, LAYERS, MOST_PAINTINGS = 4_000_000, 4_000_000, 2, 32
+KEPT_SECONDS, SWEPT_SECONDS = 3000, 600  # files of visitors are old after so long, which is looked at so often
+MOST_WAITING = 200  # clicks in the queue
 MASK_COLOUR, LINE_COLOUR = "#ff3d7f", "#101010"
 STREET = (512, 256)  # width and height of label maps; the networks know them squeezed to a square
 EXAMPLE_PHOTOS = [  # photo, hole, sketch
@@ -69,51 +76,82 @@ lines** that you draw in the hole: pick black and a small brush at the editor's 
 TERMS = """---
 Small networks, trained for {shortest} to {longest} minutes on one processor core. They know faces in the framing of
 CelebA, and streets; of other images they make what they can. {terms}. Nothing that you upload leaves this server; it
-is deleted after an hour."""
+is deleted within an hour."""
 
 
 # ---- what visitors send
 # Gradio has Pillow open all of it, before we see it: any kind of file, of any size, EPS too, which is a program that
-# Ghostscript runs. So it is left to the reader that all commands use. Gradio writes a file for every class that is
-# derived from its own, hence methods of objects.
-
-
-def of_this_page(source: str | bytes, name: str = "") -> str | bytes:
-    """The file again. Raises UserError if it is none that this page takes, by its kind or its size."""
-    name = name or str(source)
-    try:
-        kind = look(source, name, MOST_PIXELS)
-    except UserError as mistake:
-        if "the limit is" not in str(mistake):
-            raise
-        raise UserError(f"{mistake} on this page; the command line takes any size") from None
-    if kind not in TAKEN:
-        raise UserError(f"{name} is {kind}; this page takes {', '.join(TAKEN)}, the command line more")
-    return source
+# Ghostscript runs. So it is left to the reader that all commands use, in a process of its own. Gradio writes a file
+# for every class that is derived from its own, hence methods of objects.
 
 
 def opened_by_us(component: gr.ImageEditor | gr.Image) -> gr.ImageEditor | gr.Image:
     """The component, whose images our reader opens; of an image the path is given."""
     if isinstance(component, gr.Image):
         component.preprocess = lambda sent: sent.path if sent else None
-    else:
-        component.convert_and_format_image = painted
+        return component
+    waiting, take = component.blob_storage, component.accept_blobs
+
+    def accept_blobs(data):
+        """Keeps a part of a painting until its button is pressed."""
+        if len(data.files[0][1]) > PAINTED_BYTES or data.data["index"] not in (None, "", "null", "0", "1"):
+            raise HTTPException(413, "a larger painting than this page has")
+        while len(waiting) >= MOST_PAINTINGS:
+            waiting.pop(next(iter(waiting)))
+        if data.data["type"] != "composite":  # which nobody looks at
+            take(data)
+
+    def preprocess(sent) -> dict | None:
+        """The background and the layers of a painting, uint8 [rows, columns, 4] or None."""
+        if sent is not None and sent.id is not None:
+            sent = waiting.pop(sent.id, None)
+        if sent is None:
+            return None
+        if len(sent.layers or ()) > LAYERS:
+            raise gr.Error(f"This page has {LAYERS} layers, and {len(sent.layers)} were sent.", title="Not like this")
+        layers = [painted(layer) for layer in sent.layers or () if layer is not None]
+        return {"background": painted(sent.background), "layers": layers, "composite": None}
+
+    accept_blobs._is_server_fn = True
+    component.accept_blobs, component.preprocess = accept_blobs, preprocess
     return component
 
 
-def painted(sent, *_, **__) -> np.ndarray | None:
-    """An image of the editor, uint8 [rows, columns, 4], from the file or the bytes that were sent."""
+def painted(sent) -> np.ndarray | None:
+    """An image of the editor, uint8 [rows, columns, 4], from the file or the bytes that were sent.
+
+    Small PNGs, which are decoded at once: in a process of its own each click would take half a second longer.
+    """
     if sent is None:
         return None
-    source = getattr(sent, "path", None) or bytes(sent)
     try:
-        levels = read_levels(of_this_page(source, "what was painted"))
+        data = read_bytes(sent.path) if hasattr(sent, "path") else bytes(sent)
+        if len(data) > PAINTED_BYTES or not data.startswith(b"\x89PNG"):
+            raise UserError(f"what was painted is no PNG, or larger than {PAINTED_BYTES:,} bytes")
+        levels = read_levels(data, "what was painted", PAINTED_PIXELS)
     except UserError as mistake:
         raise gr.Error(str(mistake), title="Not like this") from None
     values = to_uint8(levels)
     alpha = values[..., -1] if values.shape[2] in (2, 4) else np.full(values.shape[:2], 255, np.uint8)
     colours = values[..., :3] if values.shape[2] > 2 else values[..., :1].repeat(3, 2)
     return np.dstack([colours, alpha])
+
+
+def bounded(app):
+    """The page's server, which hangs up on requests that are larger than any file of this page."""
+
+    async def serve(scope, receive, send):
+        left = LARGEST_REQUEST
+
+        async def counted():
+            nonlocal left
+            message = await receive()
+            left -= len(message.get("body", b""))
+            return message if left >= 0 else {"type": "http.disconnect"}
+
+        await app(scope, counted if scope["type"] == "http" else receive, send)
+
+    return serve
 
 
 # ---- what is painted
@@ -161,9 +199,9 @@ def gather(photo, editor, mask_file=None, invert=False, sketch_file=None) -> tup
     height, width = image.shape[:2]
     mask, lines = paint_of(editor, height, width)
     if mask_file:
-        mask = mask | mask_reader.read_mask(of_this_page(mask_file), invert=invert, photo=image, photo_file=Path(photo))
+        mask = mask | open_mask(mask_file, invert, image, photo)
     if sketch_file:
-        lines = lines | read_sketch(of_this_page(sketch_file), height, width)
+        lines = lines | read_apart(read_sketch, sketch_file, height, width)
     if not mask.any():
         raise UserError("there is no hole: paint over what shall be filled, on the layer Hole, or upload a mask")
     if mask.mean() > mask_reader.LARGEST_FRACTION:
@@ -179,7 +217,12 @@ def open_photo(photo: str | None) -> np.ndarray:
     """The uploaded photo. Raises UserError if there is none, or it is no image, or too large for this page."""
     if not photo:
         raise UserError("there is no photo: choose one, or take an example")
-    return read_image(of_this_page(photo))
+    return read_apart(read_image, photo)
+
+
+def open_mask(mask_file: str, invert: bool, image: np.ndarray, photo: str) -> np.ndarray:
+    """The uploaded mask, bool [height, width]. Raises UserError like `read_mask`."""
+    return read_apart(mask_reader.read_mask, mask_file, invert=invert, photo=image, photo_file=Path(photo))
 
 
 # ---- what the buttons do
@@ -215,15 +258,11 @@ def show_photo(photo, mask_file, invert, sketch_file) -> dict | None:
     scale = EDITOR_PX / max(height, width)
     shown = resize(image, max(1, round(height * scale)), max(1, round(width * scale)))
     if mask_file:
-        mask = _at_size(
-            mask_reader.read_mask(of_this_page(mask_file), invert=invert, photo=image, photo_file=Path(photo)),
-            *shown.shape[:2],
-        )
+        mask = _at_size(open_mask(mask_file, invert, image, photo), *shown.shape[:2])
         shown = np.where(mask[..., None], comparison.checkers(*mask.shape), shown)
     if sketch_file:
-        shown = show_mask(
-            shown, _at_size(read_sketch(of_this_page(sketch_file), height, width), *shown.shape[:2]), (16, 16, 16)
-        )
+        lines = read_apart(read_sketch, sketch_file, height, width)
+        shown = show_mask(shown, _at_size(lines, *shown.shape[:2]), (16, 16, 16))
     return {"background": shown, "layers": [], "composite": None}
 
 
@@ -324,15 +363,17 @@ def name_things(photo) -> tuple:
 
 
 def keep(name: str, image: np.ndarray) -> str:
-    """Writes a result as PNG where the page can send it from, and removes those that are an hour old."""
-    folder = Path(os.environ["GRADIO_TEMP_DIR"], "results")
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.iterdir():
-        if time.time() - old.stat().st_mtime > KEPT_SECONDS:
-            shutil.rmtree(old, ignore_errors=True)
-    path = Path(tempfile.mkdtemp(dir=folder), name)
+    """Writes a result as PNG where the page can send it from."""
+    path = Path(tempfile.mkdtemp(dir=FOLDER), name)
     write_image(path, image)
     return str(path)
+
+
+def sweep(kept: set[Path]) -> None:
+    """Removes what visitors sent and got, uploads that were cut off too, when it is old; but what is in `kept`."""
+    while True:
+        time.sleep(SWEPT_SECONDS)
+        remove_old(FOLDER, KEPT_SECONDS, kept)
 
 
 # ---- the page
@@ -483,22 +524,31 @@ def build() -> gr.Blocks:
     known = weights.read_manifest().values()
     minutes = [about["wall_minutes"] for about in known] or [0]
     terms = ". ".join(sorted({about["terms"] for about in known}))
-    with gr.Blocks(title="Image completion", delete_cache=(KEPT_SECONDS // 6, KEPT_SECONDS)) as page:
+    with gr.Blocks(title="Image completion") as page:
         gr.Markdown(INTRO)
         with gr.Tab("Complete a photo"):
             completion_tab()
         with gr.Tab("Streets and labels", id="streets"):
             street_tab()
         gr.Markdown(TERMS.format(shortest=round(min(minutes)), longest=round(max(minutes)), terms=terms))
-    return page.queue(max_size=16)
+    return page.queue(max_size=MOST_WAITING)
 
 
 def launch(**options):
     """Starts the page; loopback, unless GRADIO_SERVER_NAME says otherwise. Options are those of Gradio's `launch`."""
     theme = gr.themes.Soft(primary_hue="pink", font=["system-ui", "sans-serif"], font_mono=["monospace"])
     fixed = {"theme": theme, "css": CSS, "max_file_size": LARGEST_FILE, "allowed_paths": [str(EXAMPLES)]}
-    return build().launch(**fixed, footer_links=[], **options)
+    server = {"middleware": [Middleware(bounded)]}
+    page = build()
+    stand_ready()
+    threading.Thread(target=sweep, args=[{*FOLDER.rglob("*")}], daemon=True).start()  # the page's own images stay
+    return page.launch(**fixed, footer_links=[], app_kwargs=server, **options)
 
 
 if __name__ == "__main__":
-    launch()
+    for number in {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}:  # which Paddle's import has taken over
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    try:
+        launch()
+    finally:
+        gr.close_all(verbose=False)  # so that nothing is written any more when the page's files are removed

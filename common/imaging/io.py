@@ -28,8 +28,9 @@ from PIL import Image, ImageCms, TiffImagePlugin, UnidentifiedImageError
 from tqdm import tqdm
 
 from common.errors import UserError, first_line
+from common.imaging import limits
 from common.imaging.folders import FORMATS, HEIF, SUFFIXES, why_no_image
-from common.imaging.limits import MAX_BYTES, MAX_PIXELS, SCAN_MARKER, TIFF_SIGNS, check_claim, check_size, check_tags
+from common.imaging.limits import MAX_BYTES, SCAN_MARKER, TIFF_SIGNS, check_claim, check_size, check_tags
 
 # libjpeg's complaints about images that are whole
 HARMLESS = ("Unknown Adobe color", "Warning: unknown JFIF", "Invalid SOS parameters", "Corrupt JPEG data: bad ICC")
@@ -190,8 +191,8 @@ def with_pillow(data: bytes, work: Callable[[Image.Image], T], name: str, max_pi
     except UnidentifiedImageError:
         raise UserError(f"cannot read {name}: {why_no_image(data)}") from None
     except Image.DecompressionBombError as problem:  # Image size (… pixels) exceeds …
-        pixels = re.search(r"\d+", str(problem))[0]
-        raise UserError(f"{name} has {int(pixels):,} pixels; the limit is {max_pixels or MAX_PIXELS:,}") from None
+        pixels, limit = int(re.search(r"\d+", str(problem))[0]), max_pixels or limits.MAX_PIXELS
+        raise UserError(f"{name} has {pixels:,} pixels; the limit is {limit:,}") from None
     with opened:
         check_size(opened.width, opened.height, name, max_pixels)
         if opened.format == "PNG":

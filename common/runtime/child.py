@@ -20,13 +20,11 @@ def run_python(*arguments: str | Path, timeout: float | None = None) -> subproce
     Raises:
         subprocess.TimeoutExpired: after so many seconds.
     """
+    command, text = [sys.executable, *map(str, arguments)], {"text": True, "errors": "replace"}
+    return subprocess.run(command, **surroundings(), capture_output=True, **text, timeout=timeout)
+
+
+def surroundings() -> dict:
+    """Folder and environment of such a process, as `subprocess` takes them."""
     paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    return subprocess.run(
-        [sys.executable, *map(str, arguments)],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": paths, "PYTHONSAFEPATH": "1"},
-        capture_output=True,
-        text=True,
-        errors="replace",
-        timeout=timeout,
-    )
+    return {"cwd": ROOT, "env": {**os.environ, "PYTHONPATH": paths, "PYTHONSAFEPATH": "1"}}

@@ -5,8 +5,11 @@ PAGE_SCREENSHOTS=docs python -m pytest tests/tools/test_page.py keeps the images
 
 import contextlib
 import importlib.util
+import io
+import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -84,7 +87,7 @@ def test_paint_at_a_brush_rim_is_one_class_or_the_other(page_module):
     assert (label[[2, 4]] == car).all() and (label[[0, 1, 3, 5, 6, 7]] == sky).all()
 
 
-def test_files_and_paint_are_gathered_and_mistakes_told(page_module, tmp_path, monkeypatch):
+def test_files_and_paint_are_gathered_and_mistakes_told(page_module):
     photo, mask_file = str(EXAMPLES / "faces/drawn_1.png"), str(EXAMPLES / "masks/drawn_1.png")
     image, mask, lines = page_module.gather(photo, None, mask_file)
     assert np.array_equal(image, read_image(photo)) and mask.sum() == 54 * 54 and not lines.any()
@@ -95,9 +98,6 @@ def test_files_and_paint_are_gathered_and_mistakes_told(page_module, tmp_path, m
     ):
         with pytest.raises(UserError, match=told):
             page_module.gather(*given)
-    monkeypatch.setattr(page_module, "MOST_PIXELS", 1000)
-    with pytest.raises(UserError, match="178 x 218 px"):
-        page_module.open_photo(photo)
 
 
 def test_what_visitors_send_is_opened_by_our_reader_alone(page_module, tmp_path, monkeypatch):
@@ -113,23 +113,25 @@ def test_what_visitors_send_is_opened_by_our_reader_alone(page_module, tmp_path,
     program.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n%%EOF\n")
     Image.new("RGB", (30, 20)).save(tmp_path / "x.jp2")
     Image.new("1", (5000, 5000)).save(tmp_path / "large.png")
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "larger.png")
     photo = str(EXAMPLES / "faces/drawn_1.png")
     inputs = {block for work in page_module.build().fns.values() for block in work.inputs}
     editors = [block for block in inputs if isinstance(block, page_module.gr.ImageEditor)]
     images = [block for block in inputs if isinstance(block, page_module.gr.Image)]
     assert len(editors) == 2 and len(images) == 1
     assert not any(isinstance(block, page_module.gr.Gallery | page_module.gr.ImageSlider) for block in inputs)
-    for path, told in (
-        (program, "not an image"),
-        (tmp_path / "x.jp2", "is JPEG2000"),
-        (tmp_path / "large.png", "5000 x 5000 px; the limit is 16,000,000"),
+    for path, told, told_of_paint in (
+        (program, "not an image", "is no PNG"),
+        (tmp_path / "x.jp2", "is JPEG2000", "is no PNG"),
+        (tmp_path / "large.png", "5000 x 5000 px; the limit is 16,000,000", "the limit is 4,000,000"),
+        (tmp_path / "larger.png", "400,000,000 pixels; the limit is 16,000,000", "the limit is 4,000,000"),
     ):
         file = FileData(path=str(path))
         for sent in ({"background": file, "layers": []}, {"background": None, "layers": [file]}):
             for editor in editors:
                 with pytest.raises(page_module.gr.Error) as problem:
                     editor.preprocess(EditorData(composite=None, **sent))
-                assert told in problem.value.message
+                assert told_of_paint in problem.value.message
         sent = images[0].preprocess(ImageData(path=str(path)))
         for button, arguments in (
             (page_module.name_things, (sent,)),
@@ -174,39 +176,136 @@ def test_mistakes_become_messages_without_paths(page_module, tmp_path):
     assert "secret" not in told.value.message
 
 
-def test_results_are_removed_after_an_hour(page_module):
-    old = Path(page_module.keep("old.png", np.zeros((4, 4, 3), np.uint8)))
-    os.utime(old.parent, (time.time() - 3700,) * 2)
-    new = Path(page_module.keep("new.png", np.zeros((4, 4, 3), np.uint8)))
-    assert new.exists() and not old.parent.exists()
+def test_paintings_that_wait_are_few_and_small(page_module):
+    """An index of 1,000,000,000 made a list of so many layers; what never was asked for waited for ever."""
+    from gradio.components.image_editor import AcceptBlobs, EditorData
+
+    layer = io.BytesIO()
+    Image.fromarray(paint(20, 30, (np.s_[3:9], (9, 8, 7), 255))).save(layer, "PNG")
+    layer = layer.getvalue()
+    editor = page_module.opened_by_us(page_module.gr.ImageEditor())
+
+    def send(name, content=layer, index="0", kind="layer"):
+        data = {"type": kind, "index": index, "id": name}
+        editor.accept_blobs(AcceptBlobs(data=data, files=[("x.png", content)]))
+
+    assert "accept_blobs" in editor.server_fns and editor.accept_blobs._is_server_fn
+    for wrong in ({"index": "1000000000"}, {"index": "-1"}, {"index": "2"}, {"content": bytes(4_000_001)}):
+        with pytest.raises(page_module.HTTPException):
+            send("x", **wrong)
+    for n in range(40):
+        send(n)
+        send(n, kind="composite", index="null")
+    assert len(editor.blob_storage) == 32 and not any(each.composite for each in editor.blob_storage.values())
+    assert editor.preprocess(EditorData(background=None, layers=[], composite=None, id="0")) is None
+    editor.blob_storage["39"] = editor.blob_storage[39]
+    found = editor.preprocess(EditorData(background=None, layers=[], composite=None, id="39"))
+    assert found["layers"][0][5, 5].tolist() == [9, 8, 7, 255] and len(editor.blob_storage) == 32
+    with pytest.raises(page_module.gr.Error, match="3 were sent"):
+        editor.preprocess(EditorData(background=None, layers=[None] * 3, composite=None))
 
 
-# ---- in the browser
+# ---- as a visitor who means no good
 
 
-@pytest.fixture(scope="module")
-def address(tmp_path_factory):
-    """Of the page, started as AI Studio starts it: the file, and the port in the environment."""
+@contextlib.contextmanager
+def started(files):
+    """The page, started as AI Studio starts it: the file, and the port in the environment; (process, address)."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    files = tmp_path_factory.mktemp("page")
     setting = {"GRADIO_SERVER_PORT": str(port), "GRADIO_TEMP_DIR": str(files), "PYTHONPATH": str(ROOT)}
     log = (files / "log").open("w")
     server = subprocess.Popen(
         [sys.executable, "main.gradio.py"], cwd=ROOT, env={**os.environ, **setting}, stdout=log, stderr=log
     )
+
+    def answers():
+        assert server.poll() is None, (files / "log").read_text()
+        with contextlib.suppress(OSError):
+            return urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10).close() is None
+
     try:
-        for _ in range(240):
-            with contextlib.suppress(OSError):
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10).close()
-                break
-            assert server.poll() is None, (files / "log").read_text()
-            time.sleep(0.5)
-        yield f"http://127.0.0.1:{port}/"
+        wait_for(answers)
+        yield server, f"http://127.0.0.1:{port}/"
     finally:
         server.terminate()
-        server.wait(30)
+        server.wait(60)
+
+
+def wait_for(work):
+    for _ in range(240):
+        if work():
+            return
+        time.sleep(0.5)
+    pytest.fail("in two minutes nothing happened")
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    with started(tmp_path_factory.mktemp("page")) as (_, address):
+        yield address
+
+
+def connect(address):
+    return socket.create_connection(("127.0.0.1", int(address.rstrip("/").rpartition(":")[2])))
+
+
+def test_a_request_larger_than_any_file_is_hung_up_on(address):
+    with connect(address) as visitor, pytest.raises(OSError):
+        visitor.sendall(b"POST /gradio_api/queue/join HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n")
+        visitor.sendall(b"Content-Length: 1000000000\r\n\r\n")
+        visitor.settimeout(60)
+        for _ in range(1000):
+            visitor.sendall(bytes(1_000_000))
+        pytest.fail("a gigabyte was taken")
+
+
+def test_fifty_clicks_wait_in_a_line_that_is_told(address):
+    """None is turned away, and each is told its place."""
+    config = json.load(urllib.request.urlopen(f"{address}config"))
+    click = next(each["id"] for each in config["dependencies"] if each["api_name"] == "draw_street")
+    for n in range(50):
+        data = json.dumps({"data": [None, n], "fn_index": click, "session_hash": f"visitor{n}"}).encode()
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(f"{address}gradio_api/queue/join", data, headers)
+        assert urllib.request.urlopen(request).status == 200
+    told = []
+    for n in range(50):
+        with urllib.request.urlopen(f"{address}gradio_api/queue/data?session_hash=visitor{n}") as messages:
+            said = [json.loads(line[5:]) for line in messages if line.startswith(b"data:")]
+        assert any(each["msg"] == "process_completed" for each in said)  # that there is nothing to paint on
+        told += [each["rank"] for each in said if each["msg"] == "estimation"]
+    assert len(told) >= 50 and max(told) > 20
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL])
+def test_nothing_is_left_of_what_visitors_sent(tmp_path, number):
+    """At the end of the page, or, if it was killed, at the start of the next; what is the user's own stays."""
+    for name in ("results/mine", "completion-page-mine"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "x").touch()
+        os.utime(tmp_path / name, (0, 0))
+    own = set(tmp_path.rglob("*"))
+    with started(tmp_path) as (server, address):
+        with connect(address) as cut:
+            head = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
+            cut.sendall(b"POST /gradio_api/upload HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n")
+            cut.sendall(b"Content-Type: multipart/form-data; boundary=x\r\n\r\n" + head + bytes(500_000))
+            wait_for(lambda: any(path.stat().st_size > 400_000 for path in tmp_path.rglob("tmp*")))
+        server.send_signal(number)
+        server.wait(60)
+    left = set(tmp_path.rglob("*")) - {tmp_path / "log"}
+    if number == signal.SIGKILL:
+        assert left > own
+        with started(tmp_path) as (server, _):
+            pages = [path for path in tmp_path.glob("completion-page-*") if path.name != "completion-page-mine"]
+            assert len(pages) == 1 and pages[0] not in left
+        left = set(tmp_path.rglob("*")) - {tmp_path / "log"}
+    assert left == own
+
+
+# ---- in the browser
 
 
 @pytest.fixture(scope="module")
