@@ -196,15 +196,10 @@ def with_pillow(data: bytes, work: Callable[[Image.Image], T], name: str, max_pi
     with opened:
         check_size(opened.width, opened.height, name, max_pixels)
         if opened.format == "PNG":
-            _check_png(data)
+            with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+                image.verify()  # the checksums of its pixels, which loading them does not look at
         check_claim(opened.format, opened.width, opened.height, data, name)
         return work(opened)
-
-
-def _check_png(data: bytes) -> None:
-    """Raises what Pillow does if a checksum of the pixels' chunks is wrong, which loading them does not look at."""
-    with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
-        image.verify()
 
 
 # ---- JPEG
