@@ -96,10 +96,11 @@ def opened_by_us(component: gr.ImageEditor | gr.Image) -> gr.ImageEditor | gr.Im
         """Keeps a part of a painting until its button is pressed."""
         if len(data.files[0][1]) > PAINTED_BYTES or data.data["index"] not in (None, "", "null", "0", "1"):
             raise HTTPException(413, "a larger painting than this page has")
-        while len(waiting) >= MOST_PAINTINGS:
+        if data.data["type"] == "composite":  # which nobody looks at
+            return
+        while data.data["id"] not in waiting and len(waiting) >= MOST_PAINTINGS:
             waiting.pop(next(iter(waiting)))
-        if data.data["type"] != "composite":  # which nobody looks at
-            take(data)
+        take(data)
 
     def preprocess(sent) -> dict | None:
         """The background and the layers of a painting, uint8 [rows, columns, 4] or None."""
