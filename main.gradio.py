@@ -394,6 +394,7 @@ CSS = """
 #legend { line-height: 1.9; } #legend .class { display: inline-block; margin-right: 14px; white-space: nowrap; }
 #legend i { display: inline-block; width: 14px; height: 14px; margin-right: 5px; vertical-align: -2px; }
 """
+RESULT = {"format": "png", "interactive": False, "buttons": ["download", "fullscreen"]}
 ONE_AT_A_TIME = {"concurrency_limit": 1, "concurrency_id": "networks"}  # two would only halve each other's speed
 
 
@@ -416,9 +417,7 @@ def completion_tab() -> None:
             )  # fmt: skip
             with gr.Accordion("Files in place of painting", open=False):
                 with gr.Row():
-                    mask_file = gr.File(
-                        label="Mask, of the photo's size: white is the hole", height=110, elem_id="mask"
-                    )
+                    mask_file = gr.File(label="Mask, of the photo's size; white is hole", height=110, elem_id="mask")
                     sketch_file = gr.File(label="Sketch, of the photo's size", height=110, elem_id="sketch")
                 invert = gr.Checkbox(label="black is the hole")
         with gr.Column(scale=5, min_width=420):
@@ -443,14 +442,7 @@ def completion_tab() -> None:
                 result = gr.DownloadButton("Download the photo", elem_id="download")
                 mask = gr.DownloadButton("Download the hole", elem_id="download-hole")
     both = gr.Button("Compare all papers, and the classical methods", elem_id="compare")
-    sheet = gr.Image(
-        label="Side by side",
-        format="png",
-        interactive=False,
-        buttons=["download", "fullscreen"],
-        elem_id="sheet",
-        visible=False,
-    )
+    sheet = gr.Image(label="Side by side", elem_id="sheet", visible=False, **RESULT)
     sheet_file = gr.DownloadButton("Download the comparison", visible=False)
 
     files = [photo, mask_file, invert, sketch_file]
@@ -482,14 +474,7 @@ def street_tab() -> None:
         with gr.Column(min_width=420):
             seed = gr.Slider(0, 99, 0, step=1, label="Seed of the dropout, the network's only chance")
             draw = gr.Button("3  Make a street of it", variant="primary", elem_id="draw")
-            street = gr.Image(
-                label="Street",
-                format="png",
-                interactive=False,
-                buttons=["download", "fullscreen"],
-                height=350,
-                elem_id="street",
-            )
+            street = gr.Image(label="Street", height=350, elem_id="street", **RESULT)
             about = gr.Markdown()
             with gr.Row():
                 street_file = gr.DownloadButton("Download the street", elem_id="download-street")
@@ -497,23 +482,11 @@ def street_tab() -> None:
     gr.Markdown("### The other way round: what is in a photo of a street?")
     with gr.Row(equal_height=False):
         with gr.Column(min_width=420):
-            photo = gr.Image(
-                cv2.resize(read_image(EXAMPLES / "streets" / "drawn_2.jpg"), STREET),
-                label="Photo",
-                type="filepath",
-                sources=["upload"],
-                height=350,
-            )
+            example = cv2.resize(read_image(EXAMPLES / "streets" / "drawn_2.jpg"), STREET)
+            photo = gr.Image(example, label="Photo", type="filepath", sources=["upload"], height=350)
             name = gr.Button("Find out", elem_id="name")
         with gr.Column(min_width=420):
-            found = gr.Image(
-                label="Labels",
-                format="png",
-                interactive=False,
-                buttons=["download", "fullscreen"],
-                height=350,
-                elem_id="found",
-            )
+            found = gr.Image(label="Labels", height=350, elem_id="found", **RESULT)
             found_file = gr.DownloadButton("Download the labels")
     start.change(start_labels, start, labels)
     draw.click(draw_street, [opened_by_us(labels), seed], [street, about, street_file, label_file], **ONE_AT_A_TIME)
