@@ -27,9 +27,11 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     install_requires=[
+        # Older wheels read WebP with CVE-2023-4863 (OpenCV before 4.8.1.78, GHSA-qr4w-53vh-m672; Pillow before
+        # 10.0.1) or read colour profiles with CVE-2024-28219 (Pillow's release notes 10.3.0).
         "numpy>=1.26",
-        "opencv-python-headless>=4.8",
-        "Pillow>=10",
+        "opencv-python-headless>=4.8.1.78",
+        "Pillow>=10.3",
         "simplejpeg>=1.7.3",  # libjpeg-turbo that reports damage, which OpenCV and Pillow keep to themselves
         "matplotlib>=3.8",
         "tqdm>=4.65",

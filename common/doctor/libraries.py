@@ -26,8 +26,8 @@ REQUIRED = {  # module -> what setup.py asks for
     "tyro": "tyro>=0.9.17",
     "safetensors": "safetensors>=0.4.3",
     "simplejpeg": "simplejpeg>=1.7.3",
-    "PIL": "Pillow>=10",
-    "cv2": "opencv-python-headless>=4.8",
+    "PIL": "Pillow>=10.3",
+    "cv2": "opencv-python-headless>=4.8.1.78",
 }
 
 
