@@ -140,7 +140,7 @@ def document(options: Options, rows: dict, folder_rows: dict, kept: dict, proble
         "",
         *kinds_table(kept),
     ]
-    lines += ["", "What a long training holds, memory and open files: [soak.md](soak.md)."]
+    lines += ["", "What a long training holds, memory and open files, `python tests/faults/soak.py` tells."]
     machine = f"Python {platform.python_version()}, paddlepaddle {paddle.__version__}, {os.cpu_count()} processor cores"
     lines += ["", f"Measured with {machine}, in {seconds / 60:.0f} minutes.", ""]
     lines += ["What went wrong:", "", *(f"* {problem.splitlines()[0]}" for problem in problems), ""] if problems else []
