@@ -137,7 +137,8 @@ def test_command(tmp_path, capsys):
         with pytest.raises(SystemExit) as stop:
             photo.main([*common, "--output", str(tmp_path / "no.png"), *wrong])
         assert stop.value.code == 2
-        assert capsys.readouterr().err.count("\n") == 1
+        *notes, error = capsys.readouterr().err.splitlines()
+        assert error.startswith("error: ") and all(line.startswith("note: --image is given twice") for line in notes)
 
 
 def test_exit_status_when_no_paper_can(tmp_path):

@@ -222,8 +222,12 @@ def test_a_flag_given_twice_is_noted_once(monkeypatch, capsys):
 
 
 def test_a_name_that_the_terminal_lacks_is_shown_escaped(monkeypatch):
-    for encoding, errors, shown in [("ascii", "strict", rb"caf\xe9 \u56fe \udcff"), ("ascii", "replace", b"caf? ? ?"),
-                                    ("utf-8", "surrogateescape", "café 图 \\udcff".encode())]:  # fmt: skip
+    streams = [
+        ("ascii", "strict", rb"caf\xe9 \u56fe \udcff"),
+        ("ascii", "replace", rb"caf? ? \udcff"),
+        ("utf-8", "surrogateescape", "café 图 \\udcff".encode()),
+    ]
+    for encoding, errors, shown in streams:
         out = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors=errors)
         monkeypatch.setattr(sys, "stdout", out)
         one_line_errors(lambda argv: print(os.fsdecode("café 图 ".encode() + b"\xff")))([])

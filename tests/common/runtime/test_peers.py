@@ -59,7 +59,7 @@ def test_a_death_of_the_first_is_told_too(three):
 def test_the_reason_of_an_end_is_told(three, monkeypatch):
     first, second, third = three
     monkeypatch.setattr(peers, "_watch", third)
-    peers.leave(UserError("the disk is full\nand more"))
+    peers.leave(RuntimeError("the disk is full\nand more"))
     for watch in (first, second):
         assert watch.known.wait(30) and "process 2" in watch.lost and "ended: the disk is full;" in watch.lost
     assert not third.lost and peers._watch is None
