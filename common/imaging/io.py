@@ -30,7 +30,7 @@ from tqdm import tqdm
 from common.errors import UserError, first_line
 from common.imaging import limits
 from common.imaging.folders import FORMATS, HEIF, SUFFIXES, why_no_image
-from common.imaging.limits import MAX_BYTES, SCAN_MARKER, TIFF_SIGNS, check_claim, check_size, check_tags
+from common.imaging.limits import MAX_BYTES, SCAN_MARKER, TIFF_SIGNS, check_canvas, check_claim, check_size, check_tags
 
 # libjpeg's complaints about images that are whole
 HARMLESS = ("Unknown Adobe color", "Warning: unknown JFIF", "Invalid SOS parameters", "Corrupt JPEG data: bad ICC")
@@ -186,6 +186,7 @@ def with_pillow(data: bytes, work: Callable[[Image.Image], T], name: str, max_pi
     """work(Pillow's image, not decoded yet), after checks of kind and size; for the bytes of what was read before."""
     if data[:4] in TIFF_SIGNS:
         check_tags(data, name)
+    check_canvas(data, name, max_pixels)
     try:
         opened = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:

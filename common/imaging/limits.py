@@ -79,6 +79,13 @@ def _check_rows(data: bytes, name: str) -> None:
         raise UserError(f"cannot read {name}: corrupt image: rows of its {width} x {height} px are missing")
 
 
+def check_canvas(data: bytes, name: str, max_pixels: int) -> None:
+    """Refuses a WebP by the canvas in its header: Pillow 12 asks for the memory of it before it tells the size."""
+    if data[:4] == b"RIFF" and data[8:16] == b"WEBPVP8X":
+        width, height = (1 + int.from_bytes(data[at : at + 3], "little") for at in (24, 27))
+        check_size(width, height, name, max_pixels)
+
+
 def check_tags(data: bytes, name: str) -> None:
     """Refuses a TIFF with a million strips: Pillow would make some 500 bytes of each of them, however small it is."""
     order = "<" if data[:2] == b"II" else ">"
