@@ -50,10 +50,10 @@ def keep_freed_memory() -> bool:
     return True
 
 
-def peak_megabytes() -> float:
+def peak_megabytes(process: int | str = "self") -> float:
     """Largest resident size since `forget_peak`, or since the process began where the system cannot forget."""
     try:
-        for line in Path("/proc/self/status").read_text().splitlines():
+        for line in Path(f"/proc/{process}/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) / 1024
     except OSError:

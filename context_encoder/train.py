@@ -22,8 +22,8 @@ if __name__ == "__main__":  # --help and mistakes in the flags are answered befo
 import numpy as np
 
 from common import config, errors
-from common.datasets import image_folder, loader
-from common.evaluation import comparison, protocol
+from common.datasets import image_folder, loader, paired_images
+from common.evaluation import protocol
 from common.imaging import grid, transforms
 from common.runtime import device, distributed, optim
 from common.training import gan_log, preparation, run
@@ -87,11 +87,11 @@ def train(cfg: Config) -> Path:
     """
     check(cfg)
     data_dir = preparation.begin(cfg, draw_images, "runs/drawn_faces")
-    images = comparison.open_photos(data_dir, "train", cfg.pairs)
+    images = paired_images.open_photos(data_dir, "train", cfg.pairs)
     image_folder.announce(images, data_dir, "training images")
     nets, optimizers = build(cfg)
     nets = preparation.prepare(nets, cfg)  # what changes the networks: CPU layers, AMP, sync batch norm, to_static
-    held_out = comparison.open_photos(data_dir, "val", cfg.pairs)
+    held_out = paired_images.open_photos(data_dir, "val", cfg.pairs)
     test = evaluate.fixed_set(held_out, metadata(nets, cfg), cfg.mask, VALIDATION_IMAGES, cfg.shapes_dir)
     validation = test.images, test.masks
     # Every image once an epoch, each with a hole of its own (D14). A last, smaller batch does not arise.
@@ -237,7 +237,7 @@ def main(argv: list[str] | None = None) -> Path:
     protocol.write(result, weights.parent)
     gain = result["rows"]["ours"]["hole_psnr_db"][0] - result["rows"]["mean colour"]["hole_psnr_db"][0]
     print(f"\nhole PSNR above the mean colour: {gain:+.2f} dB; images: {weights.parent / 'images.png'}")
-    photo = comparison.open_photos(data_dir, "test", cfg.pairs).path(0)
+    photo = paired_images.open_photos(data_dir, "test", cfg.pairs).path(0)
     print(f"\nweights: {weights}\ncomplete an image, this one or your own, with")
     words = "--mask", "center", "--output", "completed.png"
     print(f"  {commands.example_command('context_encoder.infer', weights, photo, *words)}")

@@ -22,8 +22,8 @@ if __name__ == "__main__":  # --help and mistakes in the flags are answered befo
 import numpy as np
 
 from common import config, errors
-from common.datasets import image_folder, loader
-from common.evaluation import comparison, protocol
+from common.datasets import image_folder, loader, paired_images
+from common.evaluation import protocol
 from common.imaging import grid, transforms
 from common.runtime import device, distributed, optim
 from common.training import gan_log, preparation, run
@@ -92,12 +92,12 @@ def train(cfg: Config) -> Path:
     """
     check(cfg)
     data_dir = preparation.begin(cfg, draw_images, "runs/drawn_faces")
-    images = comparison.open_photos(data_dir, "train", cfg.pairs)
+    images = paired_images.open_photos(data_dir, "train", cfg.pairs)
     image_folder.announce(images, data_dir, "training images")
     nets, optimizers = build(cfg)
     nets = preparation.prepare(nets, cfg)  # what changes the networks: CPU layers, AMP, sync batch norm, to_static
     known = metadata(nets, cfg)
-    held_out = comparison.open_photos(data_dir, "val", cfg.pairs)
+    held_out = paired_images.open_photos(data_dir, "val", cfg.pairs)
     validation = protocol.fixed_set(held_out, cfg.image_px, cfg.crop, "freeform", VALIDATION_IMAGES)
     batches = loader.Batches(len(images), sample_maker(images, cfg), cfg.batch_size, cfg.seed, cfg.workers, images.name)
     with run.Run(cfg, "deepfill", nets, optimizers) as training:
@@ -243,7 +243,7 @@ def main(argv: list[str] | None = None) -> Path:
     protocol.write(result, weights.parent)
     gain = result["rows"]["ours"]["hole_psnr_db"][0] - result["rows"]["Telea"]["hole_psnr_db"][0]
     print(f"\nhole PSNR above Telea: {gain:+.2f} dB; images: {weights.parent / 'images.png'}")
-    photo = comparison.open_photos(data_dir, "test", cfg.pairs).path(0)
+    photo = paired_images.open_photos(data_dir, "test", cfg.pairs).path(0)
     print(f"\nweights: {weights}\ncomplete an image, this one or your own, with")
     words = "--mask", "freeform", "--output", "completed.png"
     print(f"  {commands.example_command('deepfill.infer', weights, photo, *words)}")

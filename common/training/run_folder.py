@@ -61,7 +61,7 @@ class RunFolder:
                 then. Another process trains in the folder.
         """
         if source := self._named_checkpoint():
-            self._refuse_another_run(source, checkpoint_state.read_progress(source) or {})
+            self._refuse_another_run(source, checkpoint_state.read_progress(source) or {}, told_run_id(self.path))
         if self.writes:
             self.lock = RunLock(self.path)
             older = any((self.path / name).exists() for name in ("options.json", "checkpoints"))
@@ -100,8 +100,8 @@ class RunFolder:
             options = read_options(self.path, self.paper)
             self._refuse_other_options(options)
             source, progress = self.load_newest(found, networks, optimizers)
-            self._refuse_another_run(source, progress)
-            self.run_id = told_run_id(self.path) or self.run_id
+            self._refuse_another_run(source, progress, options.get("run"))
+            self.run_id = options.get("run") or self.run_id
         elif any(self.checkpoints.glob("damaged-step_*")):  # set aside when it was tried before
             raise self._none_whole()
         else:
@@ -179,9 +179,9 @@ class RunFolder:
         if before.get("preset") != now["preset"]:
             print(f"note: the run was started with the preset {before.get('preset')}, this is {now['preset']}")
 
-    def _refuse_another_run(self, source: Path, progress: dict) -> None:
+    def _refuse_another_run(self, source: Path, progress: dict, told: str | None) -> None:
         """One run's checkpoint must not be published beside another's options, nor mixed with its checkpoints."""
-        told, found = told_run_id(self.path), progress.get("run")
+        found = progress.get("run")
         if told and found and told != found:
             raise UserError(
                 f"{source} is a checkpoint of the run {found}, and {self.path} holds the run {told}; put the "

@@ -6,8 +6,6 @@ runs.py starts the processes (child.py) and compares, faults.py injects; test_fa
 """
 
 import math
-import os
-import platform
 import random
 import statistics
 import sys
@@ -21,9 +19,7 @@ import tyro
 
 from faults import EXACT, NEED_MOUNT, OTHER_END, can_mount, killed_at_random
 from folders import interrupt_folder, keep_kinds, kinds_kept
-from runs import PAPERS, Row, Training
-
-import paddle
+from runs import PAPERS, Row, Training, measured_with
 
 
 def random_kills(paper: str, folder: Path, kills: int, steps: int, undisturbed: tuple, rows: dict) -> None:
@@ -141,8 +137,7 @@ def document(options: Options, rows: dict, folder_rows: dict, kept: dict, proble
         *kinds_table(kept),
     ]
     lines += ["", "What a long training holds, memory and open files, `python tests/faults/soak.py` tells."]
-    machine = f"Python {platform.python_version()}, paddlepaddle {paddle.__version__}, {os.cpu_count()} processor cores"
-    lines += ["", f"Measured with {machine}, in {seconds / 60:.0f} minutes.", ""]
+    lines += ["", measured_with(seconds), ""]
     lines += ["What went wrong:", "", *(f"* {problem.splitlines()[0]}" for problem in problems), ""] if problems else []
     return "\n".join(lines)
 

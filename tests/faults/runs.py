@@ -6,6 +6,7 @@ Each is a child process with a paper's real `train` command, see child.py.
 import contextlib
 import json
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -21,6 +22,8 @@ from common.training.run import RECORD_STEPS
 from common.training.stats import read_stats
 from data.synthetic import write_faces, write_streets
 
+import paddle
+
 ROOT = Path(__file__).resolve().parents[2]
 PAPERS = sorted(path.parent.name for path in ROOT.glob("*/train.py"))
 PAIRED = {"pix2pix"}  # learns from streets, the others from faces
@@ -30,6 +33,12 @@ PHASES = {  # so that every phase of a paper's algorithm is long enough to be ki
     "deepfill": {"plain_steps": 20},
 }
 TIMEOUT_SECONDS = 1800
+
+
+def measured_with(seconds: float) -> str:
+    """The last line of a page of figures."""
+    machine = f"Python {platform.python_version()}, paddlepaddle {paddle.__version__}, {os.cpu_count()} processor cores"
+    return f"Measured with {machine}, in {seconds / 60:.0f} minutes."
 
 
 class LostError(AssertionError):

@@ -3,8 +3,6 @@
 python tests/faults/soak.py --output docs/soak.md
 """
 
-import os
-import platform
 import sys
 import tempfile
 import time
@@ -13,9 +11,7 @@ from pathlib import Path
 
 import tyro
 
-from runs import PAPERS, Training, expect
-
-import paddle
+from runs import PAPERS, Training, expect, measured_with
 
 WATCH = 100  # steps between two readings
 MOST_GROWTH = 1.05
@@ -48,15 +44,19 @@ def soak(paper: str, folder: Path, options: Options) -> dict[str, list[int]]:
     return {word: values[start:] for word, values in seen.items()} | {"saved": [len(leg.events()["saved"])]}
 
 
-def leaks(paper: str, held: dict[str, list[int]]) -> list[str]:
-    """A line for memory that grew by a twentieth, and one for open files that became more in the second half.
+def leaks(held: dict[str, dict[str, list[int]]]) -> list[str]:
+    """A line for each paper whose memory grew by a twentieth, or whose open files grew in the second half.
 
     The first checkpoint draws curves, for which Matplotlib opens fonts and keeps them.
     """
-    memory, files = held["memory"], held["files"][len(held["files"]) // 2 :]
-    grown = memory[-1] > MOST_GROWTH * memory[0]
-    problems = [f"{paper}: memory grew from {memory[0]:,} to {memory[-1]:,} bytes"] if grown else []
-    return problems + ([f"{paper}: open files {files}"] if files[-1] > files[0] else [])
+    problems = []
+    for paper, seen in held.items():
+        memory, files = seen["memory"], seen["files"][len(seen["files"]) // 2 :]
+        if memory[-1] > MOST_GROWTH * memory[0]:
+            problems.append(f"{paper}: memory grew from {memory[0]:,} to {memory[-1]:,} bytes")
+        if files[-1] > files[0]:
+            problems.append(f"{paper}: open files {files}")
+    return problems
 
 
 def document(options: Options, held: dict[str, dict], seconds: float) -> str:
@@ -77,9 +77,8 @@ def document(options: Options, held: dict[str, dict], seconds: float) -> str:
         files = " to ".join(str(count) for count in sorted({min(seen["files"]), max(seen["files"])}))
         cells = [paper, *seen["saved"], f"{before / 2**20:.0f} MB", f"{after / 2**20:.0f} MB"]
         lines.append("| " + " | ".join(map(str, [*cells, f"{after / before - 1:+.1%}", files])) + " |")
-    problems = [problem for paper, seen in held.items() for problem in leaks(paper, seen)]
-    machine = f"Python {platform.python_version()}, paddlepaddle {paddle.__version__}, {os.cpu_count()} processor cores"
-    lines += ["", f"Measured with {machine}, in {seconds / 60:.0f} minutes."]
+    problems = leaks(held)
+    lines += ["", measured_with(seconds)]
     lines += ["", "What went wrong:", "", *(f"* {problem}" for problem in problems)] if problems else []
     return "\n".join(lines) + "\n"
 
@@ -95,8 +94,7 @@ def main() -> None:
             held[paper] = soak(paper, place, options)
             options.output.write_text(document(options, held, time.time() - started))
             print(f"{paper}: {time.time() - started:.0f} s", flush=True)
-    problems = [problem for paper, seen in held.items() for problem in leaks(paper, seen)]
-    sys.exit("\n".join(problems) if problems else 0)
+    sys.exit("\n".join(leaks(held)) or 0)
 
 
 if __name__ == "__main__":

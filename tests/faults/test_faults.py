@@ -103,8 +103,8 @@ def test_a_soak_reads_memory_and_open_files(tmp_path):
     assert len(held["memory"]) == len(held["files"]) == 2 and held["saved"][0] >= 1
     assert min(held["memory"]) > 100 * 2**20 and min(held["files"]) > 2  # Paddle alone; the three standard streams
     held |= {"memory": [100 << 20, 104 << 20], "files": [9, 11, 11, 11], "saved": [7]}
-    assert soak.leaks("glcic", held) == []
+    assert soak.leaks({"glcic": held}) == []
     assert "| glcic | 7 | 100 MB | 104 MB | +4.0% | 9 to 11 |\n" in soak.document(options, {"glcic": held}, 60)
     worse = held | {"memory": [100 << 20, 106 << 20], "files": [9, 11, 11, 12]}
-    assert len(soak.leaks("glcic", worse)) == 2
+    assert len(soak.leaks({"glcic": worse})) == 2
     assert "What went wrong" in soak.document(options, {"glcic": worse}, 60)

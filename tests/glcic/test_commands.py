@@ -119,11 +119,10 @@ def test_large_photos_in_bounded_memory(weights, tmp_path, height, width):
     write_image(tmp_path / "mask.png", mask)
     code = """
 import sys
-from pathlib import Path
+from benchmarks.worker import peak_megabytes
 from glcic import infer
 infer.main(sys.argv[1:])
-peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-print("peak MB", int(peak.split()[1]) / 1024)
+print("peak MB", peak_megabytes())
 """
     flags = ["--weights", weights, "--input", "in.png", "--mask", "mask.png", "--output", "out.png", "--device", "cpu"]
     flags[1:] = [str(tmp_path / flag) if str(flag).endswith("png") else str(flag) for flag in flags[1:]]

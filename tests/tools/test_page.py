@@ -8,7 +8,6 @@ import importlib.util
 import io
 import json
 import os
-import re
 import shutil
 import signal
 import socket
@@ -25,6 +24,7 @@ import pytest
 from PIL import Image
 
 import weights
+from benchmarks.worker import peak_megabytes
 from common.datasets.paired_images import CLASSES, PALETTE
 from common.errors import UserError
 from common.imaging.io import read_image, write_image
@@ -273,10 +273,6 @@ def test_a_request_larger_than_any_file_takes_no_memory(server):
         visitor.settimeout(60)
         assert visitor.recv(100).startswith(b"HTTP/1.1 4")
     assert peak_megabytes(process.pid) - before < 100
-
-
-def peak_megabytes(pid):
-    return int(re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1]) / 1024
 
 
 def test_fifty_clicks_wait_in_a_line_that_is_told(address):

@@ -128,17 +128,16 @@ def test_the_sheet_shows_photo_hole_and_results(example):
 
 def test_command(tmp_path, capsys):
     face, mask = EXAMPLES / "faces/drawn_1.png", EXAMPLES / "masks/drawn_1.png"
-    common = ["--image", str(face), "--device", "cpu", "--papers", *FAST]
-    photo.main([*common, "--output", str(tmp_path / "out.png"), "--mask", str(mask), "--blend", "poisson"])
+    common, image = ["--device", "cpu", "--papers", *FAST], ["--image", str(face)]
+    photo.main([*common, *image, "--output", str(tmp_path / "out.png"), "--mask", str(mask), "--blend", "poisson"])
     told = capsys.readouterr().out
     assert "GLCIC, 2017: " in told and "DeepFill v2, 2019: " in told and "hole 7.51%" in told
     assert read_image(tmp_path / "out.png").shape[1] == 16 + 4 * (300 + 16)
-    for wrong in (["--mask", "nowhere.png"], ["--image", "nowhere.png"], ["--seed", "-1"]):
+    for wrong in ([*image, "--mask", "nowhere.png"], ["--image", "nowhere.png"], [*image, "--seed", "-1"]):
         with pytest.raises(SystemExit) as stop:
             photo.main([*common, "--output", str(tmp_path / "no.png"), *wrong])
         assert stop.value.code == 2
-        *notes, error = capsys.readouterr().err.splitlines()
-        assert error.startswith("error: ") and all(line.startswith("note: --image is given twice") for line in notes)
+        assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_exit_status_when_no_paper_can(tmp_path):
